@@ -1,0 +1,385 @@
+"""The configuration: frozen dataclasses, one per stage, with validation, overrides and JSON.
+
+An experiment is a `Config`. Values that follow from others are properties, so that an override
+reaches everything that depends on it. Keras and TensorFlow are not imported here: a mistake is
+answered before they start.
+"""
+
+import dataclasses
+import json
+import pathlib
+import types
+import typing
+from dataclasses import dataclass, field
+
+from fpn_tf import files
+from fpn_tf.errors import ConfigError
+
+BACKBONES = ("resnet_tiny", "resnet18", "resnet34", "resnet50", "resnet101")
+NORMS = ("frozen_bn", "sync_bn", "group_norm")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def check(condition, message):
+    """Raises `ConfigError(message)` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class RPNConfig:
+    """The region proposal network: its anchors' labels, its sampling and its proposals."""
+
+    anchor_sizes: tuple[int, ...] = (32, 64, 128, 256, 512)  # pixels; one per level p2..p6
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
+    rounded_anchors: bool = False
+    foreground_iou: float = 0.7
+    background_iou: float = 0.3
+    samples: int = 256  # anchors per image
+    foreground_fraction: float = 0.5
+    box_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+    smooth_l1_beta: float = 0.0  # 0 is plain L1; torchvision uses 1/9
+    pre_nms_train: int = 2000  # per level
+    pre_nms_test: int = 1000
+    post_nms_train: int = 1000  # per image, all levels together
+    post_nms_test: int = 1000
+    nms_threshold: float = 0.7
+    min_size: float = 1e-3  # pixels of the resized image
+
+    def validate(self):
+        check(len(self.anchor_sizes) == 5, f"model.rpn.anchor_sizes={self.anchor_sizes}: expected 5 sizes, for p2..p6")
+        check(min(self.anchor_sizes) > 0, f"model.rpn.anchor_sizes={self.anchor_sizes}: expected positive sizes")
+        check(self.anchor_ratios and min(self.anchor_ratios) > 0, f"model.rpn.anchor_ratios={self.anchor_ratios}: expected positive ratios")
+        check(len(self.box_weights) == 4 and min(self.box_weights) > 0, f"model.rpn.box_weights={self.box_weights}: expected 4 positive numbers")
+        check(
+            0 <= self.background_iou <= self.foreground_iou <= 1,
+            f"model.rpn.background_iou={self.background_iou}: expected a value between 0 and foreground_iou={self.foreground_iou}",
+        )
+        for name in ("samples", "pre_nms_train", "pre_nms_test", "post_nms_train", "post_nms_test"):
+            check(getattr(self, name) >= 1, f"model.rpn.{name}={getattr(self, name)}: expected at least 1")
+        check(0 <= self.foreground_fraction <= 1, f"model.rpn.foreground_fraction={self.foreground_fraction}: expected 0..1")
+        check(0 <= self.nms_threshold <= 1, f"model.rpn.nms_threshold={self.nms_threshold}: expected 0..1")
+
+
+@dataclass(frozen=True)
+class ROIConfig:
+    """The box head: pooling, sampling and layers."""
+
+    pool_size: int = 7
+    sampling_ratio: int = 2  # 0: adaptive, as in Detectron2
+    aligned: bool = True
+    canonical_size: int = 224  # pixels; a box of this side is pooled from canonical_level
+    canonical_level: int = 4
+    hidden_units: int = 1024
+    foreground_iou: float = 0.5
+    samples: int = 512  # RoIs per image
+    foreground_fraction: float = 0.25
+    box_weights: tuple[float, ...] = (10.0, 10.0, 5.0, 5.0)
+    smooth_l1_beta: float = 0.0
+
+    def validate(self):
+        for name in ("pool_size", "canonical_size", "hidden_units", "samples"):
+            check(getattr(self, name) >= 1, f"model.roi.{name}={getattr(self, name)}: expected at least 1")
+        check(self.sampling_ratio >= 0, f"model.roi.sampling_ratio={self.sampling_ratio}: expected 0 (adaptive) or more")
+        check(2 <= self.canonical_level <= 5, f"model.roi.canonical_level={self.canonical_level}: expected 2..5")
+        check(0 <= self.foreground_iou <= 1, f"model.roi.foreground_iou={self.foreground_iou}: expected 0..1")
+        check(0 <= self.foreground_fraction <= 1, f"model.roi.foreground_fraction={self.foreground_fraction}: expected 0..1")
+        check(len(self.box_weights) == 4 and min(self.box_weights) > 0, f"model.roi.box_weights={self.box_weights}: expected 4 positive numbers")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network, and the pixels that it expects."""
+
+    backbone: str = "resnet50"
+    backbone_weights: str = ""  # "": random; "imagenet": keras.applications; or an .npz file
+    num_classes: int = 0  # K, without background; 0: as many as the dataset has
+    norm: str = "frozen_bn"
+    norm_epsilon: float = 1e-5
+    stride_in_1x1: bool = False  # where a bottleneck strides: Caffe's 1x1 or torchvision's 3x3
+    frozen_stages: int = 2  # 0: none; 1: the stem; 2: the stem and c2; ... 5: everything
+    fpn_channels: int = 256
+    pixel_order: str = "rgb"
+    pixel_mean: tuple[float, ...] = (123.675, 116.28, 103.53)  # in pixel_order, of 0..255
+    pixel_std: tuple[float, ...] = (58.395, 57.12, 57.375)
+    rpn: RPNConfig = field(default_factory=RPNConfig)
+    roi: ROIConfig = field(default_factory=ROIConfig)
+
+    def validate(self):
+        check(self.backbone in BACKBONES, f"model.backbone={self.backbone}: expected one of {', '.join(BACKBONES)}")
+        check(self.norm in NORMS, f"model.norm={self.norm}: expected one of {', '.join(NORMS)}")
+        check(self.num_classes >= 0, f"model.num_classes={self.num_classes}: expected 1 or more, or 0 to follow the dataset")
+        check(0 <= self.frozen_stages <= 5, f"model.frozen_stages={self.frozen_stages}: expected 0..5")
+        check(self.norm_epsilon >= 0, f"model.norm_epsilon={self.norm_epsilon}: expected 0 or more")
+        check(self.fpn_channels >= 1, f"model.fpn_channels={self.fpn_channels}: expected at least 1")
+        check(self.pixel_order in ("rgb", "bgr"), f"model.pixel_order={self.pixel_order}: expected rgb or bgr")
+        check(len(self.pixel_mean) == 3, f"model.pixel_mean={self.pixel_mean}: expected 3 numbers")
+        check(
+            len(self.pixel_std) == 3 and min(self.pixel_std) > 0,
+            f"model.pixel_std={self.pixel_std}: expected 3 positive numbers",
+        )
+        self.rpn.validate()
+        self.roi.validate()
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the photos and boxes come from, and how large they are shown to the net."""
+
+    tfds_name: str = ""  # e.g. shapes, coco/2017, voc/2007; or the four paths below
+    tfds_dir: str = ""  # where TFDS keeps its data; "": TFDS' own default
+    tfds_train_split: str = "train"
+    tfds_eval_split: str = "validation"
+    train_annotations: str = ""  # COCO-format JSON
+    train_images: str = ""  # folder
+    eval_annotations: str = ""
+    eval_images: str = ""
+    class_names: tuple[str, ...] = ()  # filled in from the dataset
+    category_ids: tuple[int, ...] = ()  # the dataset's ids of classes 1..K, filled in likewise
+    short_side: int = 800  # pixels, of the resized image
+    max_side: int = 1333
+    train_short_sides: tuple[int, ...] = ()  # scale jitter; empty: always short_side
+    flip: bool = True  # horizontal, every second image
+    keep_empty: bool = False  # train on images without boxes too
+    max_bad_fraction: float = 0.01  # share of unreadable files that ends the run
+    workers: int = 0  # threads that read photos; 0: as many as there are cores
+
+    @property
+    def train_sides(self):
+        """The shorter sides that training draws from."""
+        return self.train_short_sides or (self.short_side,)
+
+    def validate(self):
+        for name in ("short_side", "max_side"):
+            check(getattr(self, name) >= 1, f"data.{name}={getattr(self, name)}: expected a positive number of pixels")
+        check(
+            max(self.train_sides) <= self.max_side and self.short_side <= self.max_side,
+            f"data.max_side={self.max_side}: expected at least the shorter side, {max(*self.train_sides, self.short_side)}",
+        )
+        check(min(self.train_sides) >= 1, f"data.train_short_sides={self.train_short_sides}: expected positive sizes")
+        check(0 <= self.max_bad_fraction <= 1, f"data.max_bad_fraction={self.max_bad_fraction}: expected 0..1")
+        check(self.workers >= 0, f"data.workers={self.workers}: expected 0 or more")
+        for split in ("train", "eval"):
+            files_given = [bool(getattr(self, f"{split}_{part}")) for part in ("annotations", "images")]
+            check(
+                all(files_given) or not any(files_given),
+                f"data.{split}_annotations and data.{split}_images: expected both or neither",
+            )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation."""
+
+    steps: int = 90000
+    batch_size: int = 16  # images per step, over all replicas
+    learning_rate: float | None = None  # None: base_learning_rate * batch_size / 16
+    base_learning_rate: float = 0.02  # for 16 images
+    momentum: float = 0.9
+    weight_decay: float = 1e-4  # coupled, on kernels
+    clip_norm: float = 0.0  # of the global gradient, after the all-reduce; 0: off
+    schedule: str = "step"
+    decay_at: tuple[float, ...] = (2 / 3, 8 / 9)  # shares of `steps` at which `step` decays
+    decay_factor: float = 0.1
+    warmup_steps: int = 1000
+    warmup_factor: float = 0.001
+    seed: int = 0
+    num_replicas: int = 0  # 0: every GPU, or one CPU device; n: n GPUs or n logical CPU devices
+    accumulation_steps: int = 1  # micro-batches per step
+    precision: str = "float32"
+    log_every: int = 20
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 3  # the newest; the best by AP is kept besides
+    eval_every: int = 0  # 0: only at the end
+
+    @property
+    def peak_learning_rate(self):
+        """The learning rate after warm-up: given, or in proportion to the batch (Goyal et al.)."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return self.base_learning_rate * self.batch_size / 16
+
+    def validate(self):
+        for name in ("steps", "batch_size", "accumulation_steps", "log_every", "checkpoint_every", "keep_checkpoints"):
+            check(getattr(self, name) >= 1, f"train.{name}={getattr(self, name)}: expected at least 1")
+        for name in ("num_replicas", "warmup_steps", "eval_every", "seed"):
+            check(getattr(self, name) >= 0, f"train.{name}={getattr(self, name)}: expected 0 or more")
+        for name in ("weight_decay", "clip_norm"):
+            check(getattr(self, name) >= 0, f"train.{name}={getattr(self, name)}: expected 0 or more")
+        check(self.peak_learning_rate > 0, f"train.learning_rate={self.peak_learning_rate}: expected a positive number")
+        check(0 <= self.momentum < 1, f"train.momentum={self.momentum}: expected 0 or more, below 1")
+        check(self.schedule in ("step", "cosine"), f"train.schedule={self.schedule}: expected step or cosine")
+        check(
+            self.precision in PRECISIONS,
+            f"train.precision={self.precision}: expected one of {', '.join(PRECISIONS)}",
+        )
+        parts = max(self.num_replicas, 1) * self.accumulation_steps
+        check(
+            self.batch_size % parts == 0,
+            f"train.batch_size={self.batch_size}: expected a multiple of num_replicas * accumulation_steps = {parts}",
+        )
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Detection at test time."""
+
+    batch_size: int = 1
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    max_detections: int = 100
+    annotations: str = ""  # official COCO JSON to score a TFDS split against
+    pictures: int = 8  # pictures drawn after an evaluation
+
+    def validate(self):
+        for name in ("batch_size", "max_detections"):
+            check(getattr(self, name) >= 1, f"eval.{name}={getattr(self, name)}: expected at least 1")
+        for name in ("score_threshold", "nms_threshold"):
+            check(0 <= getattr(self, name) <= 1, f"eval.{name}={getattr(self, name)}: expected 0..1")
+        check(self.pictures >= 0, f"eval.pictures={self.pictures}: expected 0 or more")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def validate(self):
+        """Checks every value. Raises: ConfigError, with the key and the value."""
+        for section in (self.model, self.data, self.train, self.eval):
+            section.validate()
+        return self
+
+
+def replace(config, **changes):
+    """A copy of `config` with dotted keys changed: `replace(c, **{"train.steps": 10})`."""
+    for key, value in changes.items():
+        config = _replace_at(config, key.split("."), value, key)
+    return config
+
+
+def _replace_at(section, path, value, key):
+    name, *rest = path
+    names = [f.name for f in dataclasses.fields(section)]
+    if name not in names:
+        raise ConfigError(f"{key}: no such key; expected one of {', '.join(names)} where '{name}' stands")
+    current = getattr(section, name)
+    if rest:
+        check(dataclasses.is_dataclass(current), f"{key}: '{name}' is a value, not a section")
+        return dataclasses.replace(section, **{name: _replace_at(current, rest, value, key)})
+    check(not dataclasses.is_dataclass(current), f"{key}: is a section; expected one of its keys")
+    expected = typing.get_type_hints(type(section))[name]
+    return dataclasses.replace(section, **{name: _typed(value, expected, key)})
+
+
+def _typed(value, expected, key):
+    """`value`, from a flag's text or from JSON, as the type that the field declares."""
+    if isinstance(expected, types.UnionType):  # T | None
+        if value is None or value == "none":
+            return None
+        expected = typing.get_args(expected)[0]
+    if typing.get_origin(expected) is tuple:
+        item = typing.get_args(expected)[0]
+        if isinstance(value, str):
+            value = [part for part in value.strip("[]() ").replace(" ", "").split(",") if part]
+        check(isinstance(value, list | tuple), f"{key}={value}: expected a list of {item.__name__}")
+        return tuple(_typed(part, item, key) for part in value)
+    if expected is bool:
+        words = {"true": True, "1": True, "false": False, "0": False}
+        found = words.get(str(value).lower())
+        check(found is not None, f"{key}={value}: expected true or false")
+        return found
+    if expected is str:
+        check(isinstance(value, str), f"{key}={value}: expected text")
+        return value
+    try:
+        number = expected(value)
+        if isinstance(value, float | bool) and (isinstance(value, bool) or number != value):
+            raise ValueError
+    except (TypeError, ValueError):
+        kind = "a whole number" if expected is int else "a number"
+        raise ConfigError(f"{key}={value}: expected {kind}") from None
+    check(abs(number) < float("inf"), f"{key}={value}: expected a finite number")
+    return number
+
+
+def override(config, assignments):
+    """Applies `dotted.key=value` texts in order and validates the result.
+
+    Args:
+        config: Config.
+        assignments: e.g. `["train.steps=10", "data.train_short_sides=640,800"]`.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a bad value, in one line.
+    """
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        check(equals, f"--params_override={text}: expected dotted.key=value")
+        config = replace(config, **{key.strip(): value.strip()})
+    return config.validate()
+
+
+def to_dict(config):
+    """`config` as nested dicts of plain values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(values):
+    """The Config that `to_dict` wrote. Keys that are absent keep their defaults.
+
+    Raises:
+        ConfigError: an unknown key or a wrong type.
+    """
+
+    def flatten(section, prefix):
+        for name, value in section.items():
+            if isinstance(value, dict):
+                yield from flatten(value, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}", value
+
+    check(isinstance(values, dict), f"config: expected an object, found {type(values).__name__}")
+    return replace(Config(), **dict(flatten(values, ""))).validate()
+
+
+def save(config, path):
+    """Writes `config` as JSON, whole or not at all."""
+    files.write_json(path, to_dict(config))
+
+
+def load(path):
+    """Reads a `config.json`.
+
+    Raises:
+        ConfigError: the file is absent, is no JSON, or holds a bad value.
+    """
+    try:
+        values = json.loads(pathlib.Path(path).read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; expected the config.json of a model_dir") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid JSON ({error})") from None
+    try:
+        return from_dict(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def differences(old, new):
+    """{dotted key: (old value, new value)} where two configs differ."""
+
+    def flat(section, prefix=""):
+        for f in dataclasses.fields(section):
+            value = getattr(section, f.name)
+            if dataclasses.is_dataclass(value):
+                yield from flat(value, f"{prefix}{f.name}.")
+            else:
+                yield f"{prefix}{f.name}", value
+
+    new = dict(flat(new))
+    return {key: (value, new[key]) for key, value in flat(old) if value != new[key]}

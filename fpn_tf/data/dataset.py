@@ -1,0 +1,79 @@
+"""A detection data set as the rest of the program sees it, wherever it came from."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Record(NamedTuple):
+    """A photo and the boxes to learn from it (no crowd regions, nothing without area)."""
+
+    image_id: int
+    name: str  # for messages
+    size: tuple[int, int]  # (height, width) in pixels, upright
+    boxes: Any  # [G, 4] float32, pixels of the photo
+    classes: Any  # [G] int32, 1..K
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Records, how to read their photos, and the ground truth that evaluation needs.
+
+    Attributes:
+        records: one Record per photo.
+        read_bytes: index into `records` -> the encoded photo.
+        class_names: of classes 1..K.
+        category_ids: the data set's own ids of classes 1..K.
+        coco: the ground truth as a COCO dict (`images`, `annotations`, `categories`), crowd
+            regions included.
+        dropped_boxes: annotations left out of training because they have no area.
+    """
+
+    records: list[Record]
+    read_bytes: Callable[[int], bytes]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    coco: dict
+    dropped_boxes: int
+
+
+def from_coco_dict(coco, read_bytes_of, name):
+    """A Dataset from ground truth in COCO's form.
+
+    Category ids (with gaps or not) become classes 1..K in the order of `categories`. Boxes are
+    clipped to their image; those without area are dropped and counted, crowd regions are kept for
+    evaluation only.
+
+    Args:
+        coco: a dict with `images`, `annotations`, `categories`, already known to be well-formed.
+        read_bytes_of: image dict -> the encoded photo.
+        name: image dict -> its name for messages.
+    """
+    category_ids = tuple(c["id"] for c in coco["categories"])
+    class_of = {category: i for i, category in enumerate(category_ids, start=1)}
+    by_image = {image["id"]: [] for image in coco["images"]}
+    for annotation in coco["annotations"]:
+        if not annotation.get("iscrowd", 0):
+            by_image[annotation["image_id"]].append(annotation)
+    records, dropped = [], 0
+    for image in coco["images"]:
+        annotations = by_image[image["id"]]
+        corners = np.asarray([a["bbox"] for a in annotations], np.float32).reshape(-1, 4)
+        corners[:, 2:] += corners[:, :2]
+        corners = np.clip(corners, 0, [image["width"], image["height"]] * 2).astype(np.float32)
+        good = np.all(corners[:, 2:] > corners[:, :2], axis=1)
+        dropped += int(np.sum(~good))
+        classes = np.asarray([class_of[a["category_id"]] for a in annotations], np.int32)
+        size = (image["height"], image["width"])
+        records.append(Record(image["id"], name(image), size, corners[good], classes[good]))
+    images = coco["images"]
+    return Dataset(
+        records=records,
+        read_bytes=lambda index: read_bytes_of(images[index]),
+        class_names=tuple(c["name"] for c in coco["categories"]),
+        category_ids=category_ids,
+        coco=coco,
+        dropped_boxes=dropped,
+    )

@@ -1,0 +1,120 @@
+"""Reads what a BatchPlan asks for: photos and boxes as NumPy arrays, padded to a batch."""
+
+import threading
+
+import numpy as np
+from absl import logging
+
+from fpn_tf import photos
+from fpn_tf.errors import DataError, PhotoError
+from fpn_tf.data.plan import canvas_for, training_canvases
+
+
+class Loader:
+    """Loads batches of a data set and keeps count of the files that it cannot read.
+
+    Args:
+        dataset: Dataset.
+        data: DataConfig.
+    """
+
+    def __init__(self, dataset, data):
+        self.dataset, self.data = dataset, data
+        self.bad = {}  # index -> message
+        self.failure = None  # the message of the DataError that ended the reading, if any
+        self._lock = threading.Lock()
+
+    def training_batch(self, plan):
+        """The (x, y) of a training step, see `fpn_tf.FasterRCNN`.
+
+        An unreadable photo is replaced by the next readable one of the same canvas.
+
+        Raises:
+            DataError: too many unreadable files.
+        """
+        examples = []
+        for slot, index in enumerate(plan.indices):
+            example = self._load(index, plan, slot)
+            while example is None:
+                index = self._successor(index, plan.canvas)
+                example = self._load(index, plan, slot)
+            examples.append(example)
+        return _batch(examples, plan.canvas) | {"sample_seeds": plan.sample_seeds}
+
+    def evaluation_batch(self, plan):
+        """The readable images of a batch and their `indices` into the records (maybe none)."""
+        loaded = [(i, self._load(i, plan, slot)) for slot, i in enumerate(plan.indices)]
+        loaded = [(i, example) for i, example in loaded if example is not None]
+        indices = np.asarray([i for i, _ in loaded], np.int32)
+        return _batch([example for _, example in loaded], plan.canvas) | {"indices": indices}
+
+    def _load(self, index, plan, slot):
+        """(image, boxes, classes) as the plan wants to see them; None for an unreadable photo."""
+        record = self.dataset.records[index]
+        if index in self.bad:
+            return None
+        try:
+            photo = photos.decode_rgb(self.dataset.read_bytes(int(index)), record.name)
+            if photo.shape[:2] != tuple(record.size):
+                found, told = (f"{w}x{h}" for h, w in (photo.shape[:2], record.size))
+                raise PhotoError(f"{record.name}: is {found} pixels; the annotations say {told}")
+        except (PhotoError, OSError) as error:
+            self._report(index, str(error))
+            return None
+        size = photos.resized_size(record.size, plan.short_sides[slot], self.data.max_side)
+        image = photos.resize(photo, size)
+        boxes = record.boxes * np.asarray([size[1] / record.size[1], size[0] / record.size[0]] * 2, np.float32)
+        if plan.flips[slot]:
+            image = image[:, ::-1]
+            boxes = np.stack([size[1] - boxes[:, 2], boxes[:, 1], size[1] - boxes[:, 0], boxes[:, 3]], axis=1)
+        return image, boxes, record.classes
+
+    def _successor(self, index, canvas):
+        """The next record after `index` that fits the same canvas and is not known to be bad."""
+        records, canvases = self.dataset.records, training_canvases(self.data)
+        for step in range(1, len(records)):
+            other = (index + step) % len(records)
+            fits = canvas_for(records[other].size, self.data, canvases) == canvas
+            if fits and other not in self.bad and (self.data.keep_empty or len(records[other].boxes)):
+                return other
+        raise self._failed(f"{records[index].name}: no readable photo of this shape is left")
+
+    def _failed(self, message):
+        # tf.data reports a Python error as text with a traceback; who iterates reads it here.
+        self.failure = message
+        return DataError(message)
+
+    def _report(self, index, message):
+        with self._lock:
+            if index in self.bad:
+                return
+            self.bad[index] = message
+            logging.warning("skipped: %s", message)
+            count, share = len(self.dataset.records), self.data.max_bad_fraction
+            allowed = max(1, share * count) if share > 0 else 0  # a single file is forgiven
+            if len(self.bad) > allowed:
+                raise self._failed(
+                    f"{len(self.bad)} of {count} photos cannot be read, more than "
+                    f"data.max_bad_fraction={share}; the last: {message}"
+                )
+
+
+def _batch(examples, canvas):
+    """Stacks (image, boxes, classes) triples; boxes are padded to the most of any image."""
+    count = len(examples)
+    most = max([len(boxes) for _, boxes, _ in examples], default=0)
+    batch = {
+        "images": np.zeros((count, *canvas, 3), np.uint8),
+        "image_sizes": np.zeros((count, 2), np.int32),
+        "boxes": np.zeros((count, max(most, 1), 4), np.float32),
+        "classes": np.zeros((count, max(most, 1)), np.int32),
+        "valid": np.zeros((count, max(most, 1)), bool),
+    }
+    for i, (image, boxes, classes) in enumerate(examples):
+        height, width = image.shape[:2]
+        batch["images"][i, :height, :width] = image
+        batch["image_sizes"][i] = height, width
+        batch["boxes"][i, : len(boxes)] = boxes
+        batch["classes"][i, : len(boxes)] = classes
+        batch["valid"][i, : len(boxes)] = True
+    return batch

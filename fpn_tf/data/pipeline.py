@@ -1,0 +1,102 @@
+"""`tf.data` pipelines: a plan's batches, read in parallel and in order."""
+
+import itertools
+
+import numpy as np
+import tensorflow as tf
+
+from fpn_tf.data import plan as plans
+from fpn_tf.errors import DataError
+
+X_KEYS = ("images", "image_sizes")
+Y_KEYS = ("boxes", "classes", "valid", "sample_seeds")
+SPECS = {  # without the batch axis
+    "images": ([None, None, 3], tf.uint8),
+    "image_sizes": ([2], tf.int32),
+    "boxes": ([None, 4], tf.float32),
+    "classes": ([None], tf.int32),
+    "valid": ([None], tf.bool),
+    "sample_seeds": ([], tf.int32),
+    "indices": ([], tf.int32),
+}
+
+
+def open_dataset(data, split):
+    """The Dataset that the config names for a split.
+
+    Args:
+        data: DataConfig.
+        split: "train" or "eval".
+
+    Raises:
+        DataError: nothing is named, or what is named is not there.
+    """
+    annotations, images = getattr(data, f"{split}_annotations"), getattr(data, f"{split}_images")
+    if annotations:
+        from fpn_tf.data import coco_folder
+
+        return coco_folder.load(annotations, images)
+    if data.tfds_name:
+        from fpn_tf.data import tfds_source
+
+        return tfds_source.load(data.tfds_name, getattr(data, f"tfds_{split}_split"), data.tfds_dir)
+    raise DataError(f"no {split} data: set data.{split}_annotations and data.{split}_images, or data.tfds_name")
+
+
+def training_batches(loader, data, batch_size, seed, first_step=0, replicas=1):
+    """Training batches (x, y), without end, from `first_step` on.
+
+    Args:
+        loader: Loader.
+        data: DataConfig.
+        batch_size: global; each element holds batch_size / replicas images, and the elements of
+            a step follow each other.
+        seed: decides order, scales, flips and sampling.
+        first_step: the step to begin with.
+        replicas: elements per step.
+
+    Returns:
+        tf.data.Dataset of x {"images", "image_sizes"}, y {"boxes", "classes", "valid",
+        "sample_seeds"}; see `fpn_tf.FasterRCNN`.
+    """
+    steps = plans.training_plan(loader.dataset.records, data, batch_size, seed, first_step)
+    parts = itertools.chain.from_iterable(plans.split(plan, replicas) for plan in steps)
+    batches = _read(parts, loader.training_batch, X_KEYS + Y_KEYS, batch_size // replicas, data.workers)
+    return batches.map(lambda b: ({k: b[k] for k in X_KEYS}, {k: b[k] for k in Y_KEYS}))
+
+
+def evaluation_batches(loader, data, batch_size):
+    """Every image of the data set once: dicts of x's keys and `indices` into the records.
+
+    A batch may hold fewer images than `batch_size`, and none where none could be read.
+    """
+    parts = plans.evaluation_plan(loader.dataset.records, data, batch_size)
+    return _read(parts, loader.evaluation_batch, (*X_KEYS, "indices"), None, data.workers)
+
+
+def _read(parts, read, keys, batch_size, workers):
+    """A tf.data.Dataset of `read(plan)` dicts for an iterable of BatchPlans."""
+    fields = plans.BatchPlan._fields
+    types = [tf.int64, tf.int64, tf.int64, tf.int64, tf.bool, tf.int32]
+    shapes = [[], [2], [None], [None], [None], [None]]
+
+    def numbers():
+        for part in parts:
+            yield tuple(np.asarray(value) for value in part)
+
+    def load(*values):
+        values = dict(zip(fields, values))
+        values |= {"step": int(values["step"]), "canvas": tuple(int(v) for v in values["canvas"])}
+        batch = read(plans.BatchPlan(**values))
+        return [batch[key] for key in keys]
+
+    def element(*values):
+        arrays = tf.numpy_function(load, values, [SPECS[key][1] for key in keys])
+        for key, array in zip(keys, arrays):
+            array.set_shape([batch_size, *SPECS[key][0]])
+        return dict(zip(keys, arrays))
+
+    signature = tuple(tf.TensorSpec(s, t) for s, t in zip(shapes, types))
+    dataset = tf.data.Dataset.from_generator(numbers, output_signature=signature)
+    dataset = dataset.map(element, num_parallel_calls=workers or tf.data.AUTOTUNE, deterministic=True)
+    return dataset.prefetch(2)

@@ -1,0 +1,82 @@
+"""COCO average precision, by pycocotools."""
+
+import contextlib
+import io
+
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+METRICS = (
+    "AP",
+    "AP50",
+    "AP75",
+    "AP_small",
+    "AP_medium",
+    "AP_large",
+    "AR1",
+    "AR10",
+    "AR100",
+    "AR_small",
+    "AR_medium",
+    "AR_large",
+)
+
+
+def evaluate(coco, detections, image_ids=None):
+    """Scores detections against ground truth.
+
+    Args:
+        coco: ground truth as a COCO dict; crowd regions (`iscrowd`) absorb detections.
+        detections: COCO results: dicts of image_id, category_id, bbox [x, y, w, h], score.
+        image_ids: the images to score; None for all.
+
+    Returns:
+        dict of the 12 METRICS, floats, -1 where there is nothing to score (no such objects), and
+        `per_class`: class name -> AP.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
+        truth = COCO()
+        truth.dataset = coco
+        truth.createIndex()
+        if not detections:  # pycocotools cannot load an empty list
+            results = COCO()
+            results.dataset = dict(coco, annotations=[])
+            results.createIndex()
+        else:
+            results = truth.loadRes([dict(d) for d in detections])
+        scorer = COCOeval(truth, results, "bbox")
+        if image_ids is not None:
+            scorer.params.imgIds = sorted(image_ids)
+        scorer.evaluate()
+        scorer.accumulate()
+        scorer.summarize()
+    metrics = {name: float(value) for name, value in zip(METRICS, scorer.stats)}
+    # precision: [IoU thresholds, recalls, classes, areas, limits on detections]
+    precision = scorer.eval["precision"][:, :, :, 0, -1]
+    names = {category["id"]: category["name"] for category in coco["categories"]}
+    metrics["per_class"] = {}
+    for i, category in enumerate(scorer.params.catIds):
+        values = precision[:, :, i]
+        values = values[values > -1]
+        metrics["per_class"][names[category]] = float(values.mean()) if values.size else -1.0
+    return metrics
+
+
+def as_results(image_id, detections):
+    """Detections of one photo as COCO result dicts.
+
+    Args:
+        image_id: int.
+        detections: `fpn_tf.Detections`.
+    """
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(category),
+            "bbox": [round(float(v), 3) for v in (x1, y1, x2 - x1, y2 - y1)],
+            "score": float(score),
+        }
+        for (x1, y1, x2, y2), score, category in zip(
+            detections.boxes, detections.scores, detections.classes
+        )
+    ]

@@ -1,0 +1,117 @@
+"""Runs a model over a data set and scores it."""
+
+import pathlib
+
+from fpn_tf import files
+from fpn_tf.data.coco_folder import read_json
+from fpn_tf.errors import DataError
+from fpn_tf.data.loader import Loader
+from fpn_tf.data.pipeline import evaluation_batches
+from fpn_tf.evaluation import coco
+
+
+def detect_dataset(model, dataset, config, on_batch=lambda count: None):
+    """Detections on every readable image of a data set.
+
+    Args:
+        model: FasterRCNN.
+        dataset: Dataset.
+        config: Config.
+        on_batch: called with the number of images done so far.
+
+    Returns:
+        {index into dataset.records: Detections}; unreadable images are absent.
+    """
+    loader = Loader(dataset, config.data)
+    found, done = {}, 0
+    with errors_of(loader):
+        for batch in evaluation_batches(loader, config.data, config.eval.batch_size):
+            indices = batch.pop("indices").numpy()
+            if len(indices):
+                outputs = model.detect_batch(batch)
+                sizes = batch["image_sizes"].numpy()
+                for i, index in enumerate(indices):
+                    record = dataset.records[index]
+                    found[int(index)] = model.in_photo(*(x[i] for x in outputs), sizes[i], record.size)
+            done += len(indices)
+            on_batch(done)
+    return found
+
+
+class errors_of:  # noqa: N801  (reads as a phrase)
+    """Turns TensorFlow's report of a Python error inside a pipeline back into the DataError."""
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if error is not None and self.loader.failure is not None:
+            raise DataError(self.loader.failure) from None
+
+
+def score(dataset, found, annotations=None):
+    """Scores detections.
+
+    Args:
+        dataset: Dataset.
+        found: as `detect_dataset` returns.
+        annotations: an official COCO JSON (as a dict) to score against instead of the data set's
+            own ground truth; image ids must agree.
+
+    Returns:
+        (metrics, results): see `fpn_tf.evaluation.coco`.
+
+    Raises:
+        DataError: image ids that the annotations do not have.
+    """
+    results, ids = [], []
+    for index, detections in sorted(found.items()):
+        image_id = dataset.records[index].image_id
+        ids.append(image_id)
+        results += coco.as_results(image_id, detections)
+    truth = annotations or dataset.coco
+    unknown = set(ids) - {image["id"] for image in truth["images"]}
+    if unknown:
+        raise DataError(f"eval.annotations: has no image {min(unknown)}; expected the ids of the evaluated photos")
+    return coco.evaluate(truth, results, ids), results
+
+
+def write(model_dir, metrics, results, step):
+    """Writes eval/metrics.json and eval/detections.json, each whole."""
+    folder = pathlib.Path(model_dir) / "eval"
+    files.write_json(folder / "detections.json", results, indent=None)
+    files.write_json(folder / "metrics.json", metrics | {"step": step})
+
+
+def score_files(detections, annotations):
+    """Scores a COCO result file against an annotation file.
+
+    Returns:
+        metrics, see `fpn_tf.evaluation.coco.evaluate`.
+
+    Raises:
+        DataError: a file that is absent, no JSON or of another form.
+    """
+    truth, results = read_truth(annotations), read_json(detections)
+    if not isinstance(results, list):
+        raise DataError(f"{detections}: found an object; expected a list of results")
+    known = {image["id"] for image in truth["images"]}
+    for i, result in enumerate(results):
+        missing = {"image_id", "category_id", "bbox", "score"} - set(result)
+        if missing:
+            raise DataError(f"{detections}: [{i}] has no '{min(missing)}'; expected COCO's result format")
+        if result["image_id"] not in known:
+            raise DataError(f"{detections}: [{i}].image_id = {result['image_id']} is no image of {annotations}")
+    return coco.evaluate(truth, results)
+
+
+def read_truth(path):
+    """A COCO annotation file as a dict. Raises: DataError."""
+    truth = read_json(path)
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(truth, dict) or not isinstance(truth.get(key), list):
+            raise DataError(f"{path}: no list '{key}'; expected COCO format (images, annotations, categories)")
+    return truth

@@ -1,0 +1,101 @@
+"""Boxes: area, intersection over union, clipping, and the (dx, dy, dw, dh) coding.
+
+Every function takes any leading axes and computes in float32, whatever the precision policy.
+"""
+
+import math
+
+from keras import ops
+
+MAX_LOG_SCALE = math.log(1000 / 16)
+"""Largest dw, dh that decoding admits: a box grows at most 62.5-fold (Detectron)."""
+
+
+def box_area(boxes):
+    """Areas of `boxes` [..., 4] -> [...], in square pixels; negative sides count as zero."""
+    width = ops.maximum(boxes[..., 2] - boxes[..., 0], 0)
+    height = ops.maximum(boxes[..., 3] - boxes[..., 1], 0)
+    return width * height
+
+
+def pairwise_iou(boxes, others):
+    """Intersection over union of all pairs.
+
+    Args:
+        boxes: [..., N, 4].
+        others: [..., M, 4].
+
+    Returns:
+        [..., N, M] float32 in 0..1; pairs whose union is empty have IoU 0.
+    """
+    boxes, others = ops.cast(boxes, "float32"), ops.cast(others, "float32")
+    # [..., N, 1] against [..., 1, M], a coordinate at a time: no [..., N, M, 2] is ever held.
+    x1, y1, x2, y2 = (boxes[..., i, None] for i in range(4))
+    u1, v1, u2, v2 = (others[..., None, :, i] for i in range(4))
+    width = ops.maximum(ops.minimum(x2, u2) - ops.maximum(x1, u1), 0)
+    height = ops.maximum(ops.minimum(y2, v2) - ops.maximum(y1, v1), 0)
+    intersection = width * height
+    union = box_area(boxes)[..., :, None] + box_area(others)[..., None, :] - intersection
+    return ops.where(union > 0, intersection / ops.where(union > 0, union, 1), 0)
+
+
+def clip_boxes(boxes, image_sizes):
+    """Clips boxes to their images.
+
+    Args:
+        boxes: [B, ..., 4].
+        image_sizes: [B, 2] (height, width) in pixels, any numeric dtype.
+
+    Returns:
+        [B, ..., 4] float32 with x in 0..width and y in 0..height.
+    """
+    sizes = ops.cast(image_sizes, "float32")
+    # [B, 4] -> [B, 1, ..., 4]
+    limits = ops.stack([sizes[:, 1], sizes[:, 0], sizes[:, 1], sizes[:, 0]], axis=-1)
+    limits = ops.reshape(limits, [-1] + [1] * (len(boxes.shape) - 2) + [4])
+    return ops.minimum(ops.maximum(ops.cast(boxes, "float32"), 0), limits)
+
+
+def _centers_and_sides(boxes):
+    x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
+    width, height = x2 - x1, y2 - y1
+    return x1 + width / 2, y1 + height / 2, width, height
+
+
+def encode_deltas(boxes, anchors, weights):
+    """The deltas that move `anchors` onto `boxes` (R-CNN, eq. 6-9).
+
+    Args:
+        boxes: [..., 4] targets.
+        anchors: [..., 4] boxes to start from, broadcast against `boxes`.
+        weights: four factors for (dx, dy, dw, dh).
+
+    Returns:
+        [..., 4] float32. Sides are taken as at least 1e-6 px, so that padding stays finite.
+    """
+    boxes, anchors = ops.cast(boxes, "float32"), ops.cast(anchors, "float32")
+    x, y, w, h = _centers_and_sides(boxes)
+    ax, ay, aw, ah = _centers_and_sides(anchors)
+    w, h, aw, ah = (ops.maximum(side, 1e-6) for side in (w, h, aw, ah))
+    deltas = ((x - ax) / aw, (y - ay) / ah, ops.log(w / aw), ops.log(h / ah))
+    return ops.stack([d * k for d, k in zip(deltas, weights)], axis=-1)
+
+
+def decode_deltas(deltas, anchors, weights):
+    """The inverse of `encode_deltas`; dw and dh are clamped at `MAX_LOG_SCALE`.
+
+    Args:
+        deltas: [..., 4].
+        anchors: [..., 4], broadcast against `deltas`.
+        weights: the factors that the deltas were encoded with.
+
+    Returns:
+        [..., 4] float32 boxes.
+    """
+    deltas, anchors = ops.cast(deltas, "float32"), ops.cast(anchors, "float32")
+    ax, ay, aw, ah = _centers_and_sides(anchors)
+    dx, dy, dw, dh = (deltas[..., i] / weights[i] for i in range(4))
+    x, y = dx * aw + ax, dy * ah + ay
+    half_w = ops.exp(ops.minimum(dw, MAX_LOG_SCALE)) * aw / 2
+    half_h = ops.exp(ops.minimum(dh, MAX_LOG_SCALE)) * ah / 2
+    return ops.stack([x - half_w, y - half_h, x + half_w, y + half_h], axis=-1)

@@ -1,0 +1,71 @@
+"""Predictions and targets -> scalars, all float32.
+
+Each image's terms are divided by the number of its own samples, then images are averaged; so a
+batch split over replicas or micro-batches gives the same loss. Differs from torchvision and
+Detectron2, which divide by the samples of the whole batch: the same wherever every image fills
+its quota, which all but the smallest do.
+"""
+
+from keras import ops
+
+
+def mean_per_image(values, valid):
+    """Mean over images of (sum of the valid values / number of valid entries, at least 1).
+
+    Args:
+        values: [B, S] float32.
+        valid: [B, S] bool.
+    """
+    valid = ops.cast(valid, "float32")
+    count = ops.maximum(ops.sum(valid, axis=1), 1.0)
+    return ops.mean(ops.sum(values * valid, axis=1) / count)
+
+
+def smooth_l1(predictions, targets, beta):
+    """Huber-like loss summed over the four deltas: [..., 4] -> [...]; plain L1 where beta is 0.
+
+    Below `beta` it is d^2 / (2 beta), above it |d| - beta / 2 (Fast R-CNN, eq. 3).
+    """
+    distance = ops.abs(predictions - targets)
+    if beta > 0:
+        distance = ops.where(distance < beta, 0.5 * distance**2 / beta, distance - 0.5 * beta)
+    return ops.sum(distance, axis=-1)
+
+
+def rpn_losses(logits, deltas, targets, beta):
+    """Losses of the RPN's outputs at the sampled anchors.
+
+    Args:
+        logits: [B, S] float32.
+        deltas: [B, S, 4] float32.
+        targets: RPNTargets.
+        beta: of the smooth L1.
+
+    Returns:
+        (rpn_objectness_loss, rpn_box_loss), scalars.
+    """
+    # log(1 + e^-|x|) form: finite for any logit.
+    cross_entropy = ops.maximum(logits, 0) - logits * targets.labels + ops.softplus(-ops.abs(logits))
+    distance = smooth_l1(deltas, targets.deltas, beta) * targets.labels
+    return mean_per_image(cross_entropy, targets.valid), mean_per_image(distance, targets.valid)
+
+
+def head_losses(logits, deltas, targets, beta):
+    """Losses of the box head's outputs at the sampled RoIs.
+
+    Args:
+        logits: [B, R, K+1] float32.
+        deltas: [B, R, K, 4] float32; only those of the RoI's own class count.
+        targets: ROITargets.
+        beta: of the smooth L1.
+
+    Returns:
+        (head_class_loss, head_box_loss), scalars.
+    """
+    log_scores = ops.log_softmax(logits, axis=-1)
+    cross_entropy = -ops.take_along_axis(log_scores, targets.classes[..., None], axis=-1)[..., 0]
+    foreground = targets.classes > 0
+    own = ops.maximum(targets.classes - 1, 0)
+    own_deltas = ops.take_along_axis(deltas, own[..., None, None], axis=2)[:, :, 0]  # [B, R, 4]
+    distance = smooth_l1(own_deltas, targets.deltas, beta) * ops.cast(foreground, "float32")
+    return mean_per_image(cross_entropy, targets.valid), mean_per_image(distance, targets.valid)

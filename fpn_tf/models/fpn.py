@@ -1,0 +1,70 @@
+"""The feature pyramid (FPN paper, sec. 3): laterals, top-down path, smoothing."""
+
+import keras
+from keras import ops
+
+INITIALIZER = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform", seed=0)
+"""Caffe2's XavierFill, which Detectron and its descendants use for new layers."""
+
+
+def upsample_nearest(x, size):
+    """Doubles height and width of [B, H, W, C] by repetition and crops to `size` (H', W').
+
+    H' is 2H or 2H - 1 (an odd map of a size that is no multiple of the stride).
+    """
+    x = ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
+    return x[:, : size[0], : size[1]]
+
+
+@keras.saving.register_keras_serializable("fpn_tf")
+class FeaturePyramid(keras.layers.Layer):
+    """Backbone maps {"c2": [B, H, W, C], ...} -> {"p2": [B, H, W, channels], ..., "p6"}.
+
+    A 1x1 lateral convolution on every map, the coarser map repeated twofold and added, a 3x3
+    convolution on every sum, no non-linearity. The last level (p6 above c5) is p5 at every second
+    cell, for the RPN alone.
+
+    Args:
+        channels: d in the paper.
+        extra_level: whether to add the last level.
+
+    Any run of levels with each half the size of the one before will do (rounded up).
+    """
+
+    def __init__(self, channels=256, extra_level=True, **kwargs):
+        super().__init__(**kwargs)
+        self.channels, self.extra_level = channels, extra_level
+
+    def build(self, input_shape):
+        self.levels = sorted(int(name[1:]) for name in input_shape)
+        if not self.levels or self.levels != list(range(self.levels[0], self.levels[-1] + 1)):
+            raise ValueError(f"maps {sorted(input_shape)}: expected consecutive levels such as c2, c3, c4, c5")
+
+        def conv(kernel_size, kind, level, channels):
+            layer = keras.layers.Conv2D(
+                self.channels,
+                kernel_size,
+                padding="same",
+                kernel_initializer=INITIALIZER.clone(),
+                name=f"{kind}{level}",
+                dtype=self.dtype_policy,
+            )
+            layer.build((None, None, None, channels))
+            return layer
+
+        self.laterals = [conv(1, "lateral", k, input_shape[f"c{k}"][-1]) for k in self.levels]
+        self.smoothings = [conv(3, "smoothing", k, self.channels) for k in self.levels]
+
+    def call(self, maps):
+        laterals = [conv(maps[f"c{k}"]) for conv, k in zip(self.laterals, self.levels)]
+        merged = laterals[-1:]
+        for lateral in reversed(laterals[:-1]):
+            merged.insert(0, lateral + upsample_nearest(merged[0], ops.shape(lateral)[1:3]))
+        pyramid = {f"p{k}": conv(x) for conv, x, k in zip(self.smoothings, merged, self.levels)}
+        if self.extra_level:
+            top = self.levels[-1]
+            pyramid[f"p{top + 1}"] = pyramid[f"p{top}"][:, ::2, ::2]
+        return pyramid
+
+    def get_config(self):
+        return super().get_config() | {"channels": self.channels, "extra_level": self.extra_level}

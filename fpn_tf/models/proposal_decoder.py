@@ -1,0 +1,53 @@
+"""From the RPN's outputs to proposals. Nothing here is learned, no gradient flows."""
+
+from keras import ops
+
+from fpn_tf.geometry.box_ops import clip_boxes, decode_deltas
+from fpn_tf.geometry.nms import nms
+from fpn_tf.geometry.selection import best_rows, gather_rows
+from fpn_tf.structures import Proposals
+
+
+def decode_proposals(rpn, image_sizes, pre_nms, post_nms, config):
+    """The best boxes of the RPN: top-k per level, NMS per level, top-k of all.
+
+    Args:
+        rpn: RPNOutputs.
+        image_sizes: [B, 2] (height, width) of the image inside its canvas.
+        pre_nms: boxes that enter NMS, per level.
+        post_nms: P, boxes that leave, per image.
+        config: RPNConfig.
+
+    Returns:
+        Proposals, clipped to the image, of sides >= config.min_size. (Detectron2's order of
+        steps; its "nonempty" is min_size 0.)
+    """
+    boxes, logits, valid = [], [], []
+    for name, level_logits in rpn.logits.items():
+        level_logits = ops.stop_gradient(level_logits)
+        values, indices, there = best_rows(level_logits, pre_nms)
+        deltas = gather_rows(ops.stop_gradient(rpn.deltas[name]), indices)
+        anchors = ops.take(rpn.anchors[name], indices, axis=0)
+        level_boxes = clip_boxes(decode_deltas(deltas, anchors, config.box_weights), image_sizes)
+        sides = level_boxes[..., 2:] - level_boxes[..., :2]
+        boxes.append(level_boxes)
+        logits.append(values)
+        valid.append(there & ops.all(sides >= config.min_size, axis=-1))
+
+    # NMS runs on [B*L, k]: levels are rows of their own, as images are.
+    levels = len(boxes)
+    boxes, logits, valid = (ops.stack(x, axis=1) for x in (boxes, logits, valid))  # [B, L, k, ...]
+    rows = (ops.reshape(x, [-1, pre_nms, *x.shape[3:]]) for x in (boxes, logits, valid))
+    survivors = min(pre_nms, post_nms)
+    indices, kept = nms(*rows, config.nms_threshold, survivors)
+    # [B*L, S] -> [B, L*S], as indices into [B, L*k]
+    shift = ops.reshape(ops.arange(levels, dtype="int32") * pre_nms, [1, levels, 1])
+    indices = ops.reshape(ops.reshape(indices, [-1, levels, survivors]) + shift, [-1, levels * survivors])
+    kept = ops.reshape(kept, [-1, levels * survivors])
+
+    boxes = gather_rows(ops.reshape(boxes, [-1, levels * pre_nms, 4]), indices)
+    logits = gather_rows(ops.reshape(logits, [-1, levels * pre_nms]), indices)
+    values, best, there = best_rows(ops.where(kept, logits, -3e38), post_nms)
+    valid = there & gather_rows(kept, best)
+    boxes = ops.where(valid[..., None], gather_rows(boxes, best), 0.0)
+    return Proposals(boxes, ops.where(valid, values, 0.0), valid)

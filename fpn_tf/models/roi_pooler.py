@@ -1,0 +1,45 @@
+"""ROIAlign as a layer: every box is pooled from the level that fits its size."""
+
+import keras
+
+from fpn_tf.geometry.roi_align import assign_levels, roi_align
+
+
+@keras.saving.register_keras_serializable("fpn_tf")
+class ROIAlign(keras.layers.Layer):
+    """(pyramid {"p2": [B, H, W, C], ...}, boxes [B, R, 4] in pixels) -> [B, R, S, S, C].
+
+    Args:
+        output_size: S, bins along each side.
+        sampling_ratio: samples per bin along each side; 0 is adaptive.
+        aligned: half-cell shift, see `fpn_tf.geometry.roi_align.roi_align`.
+        canonical_size: side in pixels of the boxes that `canonical_level` serves.
+        canonical_level: k0 of eq. 1.
+
+    Level l must have stride 2^l. No gradient flows into the boxes.
+    """
+
+    def __init__(
+        self, output_size=7, sampling_ratio=2, aligned=True, canonical_size=224, canonical_level=4, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.output_size, self.sampling_ratio, self.aligned = output_size, sampling_ratio, aligned
+        self.canonical_size, self.canonical_level = canonical_size, canonical_level
+
+    def build(self, pyramid_shape, boxes_shape=None):
+        pass
+
+    def call(self, pyramid, boxes):
+        boxes = keras.ops.stop_gradient(boxes)
+        maps = {int(name[1:]): feature for name, feature in pyramid.items()}
+        levels = assign_levels(boxes, sorted(maps), self.canonical_size, self.canonical_level)
+        return roi_align(maps, boxes, levels, self.output_size, self.sampling_ratio, self.aligned)
+
+    def compute_output_spec(self, pyramid, boxes):
+        feature = next(iter(pyramid.values()))
+        shape = (*boxes.shape[:2], self.output_size, self.output_size, feature.shape[-1])
+        return keras.KerasTensor(shape, dtype=feature.dtype)
+
+    def get_config(self):
+        names = ("output_size", "sampling_ratio", "aligned", "canonical_size", "canonical_level")
+        return super().get_config() | {name: getattr(self, name) for name in names}

@@ -1,0 +1,187 @@
+"""What `main.py --mode=...` does: one function a mode. A model_dir is the memory between them."""
+
+import json
+import os
+import pathlib
+
+import rich.table
+
+from fpn_tf import config as config_lib
+from fpn_tf import export as export_lib
+from fpn_tf import photos, predict, visualize
+from fpn_tf.data.pipeline import open_dataset
+from fpn_tf.errors import CheckpointError, ConfigError, PhotoError
+from fpn_tf.evaluation import coco, evaluator
+from fpn_tf.pretrained.model_dir import load_model_dir
+from fpn_tf.training import loop
+from fpn_tf.training.progress import console, progress_bar
+from fpn_tf.training.strategy import make_strategy
+
+CHANGEABLE = ("train.", "eval.", "data.")  # sections in which a resumed run may differ
+FIXED = ("train.seed", "train.batch_size")  # ... but for what decides the order of the data
+
+
+def train(config, model_dir, evaluating=False):
+    """Trains in `model_dir`, going on from its newest checkpoint. Returns (config, model, step)."""
+    strategy = make_strategy(config.train.num_replicas)
+    _check_writable(model_dir)
+    dataset = open_dataset(config.data, "train")
+    config = with_classes(config, dataset)
+    _check_resume(config, model_dir)
+    held_out = open_dataset(config.data, "eval") if evaluating else None
+    if held_out is not None and held_out.class_names != dataset.class_names:
+        raise ConfigError("data.eval_annotations: its categories differ from those of data.train_annotations")
+    config_lib.save(config, pathlib.Path(model_dir) / "config.json")
+    with_boxes = sum(len(r.boxes) > 0 for r in dataset.records)
+    console.print(
+        f"{len(dataset.records)} photos ({with_boxes} with boxes, {dataset.dropped_boxes} boxes without area dropped), "
+        f"{len(dataset.class_names)} classes; {strategy.num_replicas_in_sync} replica(s), "
+        f"learning rate {config.train.peak_learning_rate:g} for {config.train.batch_size} images a step"
+    )
+
+    def average_precision(model, step):
+        return _evaluate(config, model, held_out, model_dir, step)["AP"]
+
+    model, step = loop.train(config, dataset, model_dir, strategy, average_precision if evaluating else None)
+    return config, model, step
+
+
+def train_and_eval(config, model_dir):
+    """Trains, evaluates, draws, exports, and says where everything lies."""
+    config, model, step = train(config, model_dir, evaluating=True)
+    metrics_file = pathlib.Path(model_dir) / "eval" / "metrics.json"
+    dataset = open_dataset(config.data, "eval")
+    metrics = _finished_metrics(metrics_file, step)
+    if metrics is None:
+        metrics = _evaluate(config, model, dataset, model_dir, step)
+    draw_pictures(config, model, dataset, model_dir)
+    exported = export_lib.export(model, pathlib.Path(model_dir) / "export")
+    print_metrics(metrics)
+    for name, path in (
+        ("configuration", "config.json"),
+        ("checkpoints", "checkpoints"),
+        ("losses", "train.jsonl"),
+        ("metrics, detections", "eval"),
+        ("pictures", "pictures"),
+        ("SavedModel", exported.relative_to(model_dir)),
+    ):
+        console.print(f"{name:20s} {pathlib.Path(model_dir) / path}")
+
+
+def evaluate(model_dir, overrides, checkpoint):
+    """Evaluates a checkpoint of `model_dir` on its held-out split; writes metrics and pictures."""
+    config, model, step = load_model_dir(model_dir, overrides, checkpoint)
+    dataset = open_dataset(config.data, "eval")
+    metrics = _evaluate(config, model, dataset, model_dir, step)
+    draw_pictures(config, model, dataset, model_dir)
+    print_metrics(metrics)
+
+
+def score_files(detections, annotations):
+    """Scores a COCO result file."""
+    metrics = evaluator.score_files(detections, annotations)
+    print_metrics(metrics)
+    return metrics
+
+
+def predict_photos(model_dir, overrides, checkpoint, images, output, min_score):
+    """Draws detections on a user's photos."""
+    paths = predict.find_photos(images)
+    _, model, _ = load_model_dir(model_dir, overrides, checkpoint)
+    output = pathlib.Path(output or pathlib.Path(model_dir) / "predictions")
+    bar, task = progress_bar(len(paths), 0, "photos")
+    with bar:
+        read, found = predict.predict(model, paths, output, min_score, lambda n: bar.update(task, completed=n))
+    console.print(f"{found} detections on {read} of {len(paths)} photos: {output}")
+
+
+def export(model_dir, overrides, checkpoint):
+    """Exports a checkpoint of `model_dir` as a SavedModel."""
+    _, model, step = load_model_dir(model_dir, overrides, checkpoint)
+    path = export_lib.export(model, pathlib.Path(model_dir) / "export")
+    console.print(f"exported step {step}: {path}")
+
+
+def with_classes(config, dataset):
+    """The config with the data set's classes filled in.
+
+    Raises:
+        ConfigError: `model.num_classes` was given and is not the number of classes.
+    """
+    count, given = len(dataset.class_names), config.model.num_classes
+    if given not in (0, count):
+        raise ConfigError(f"model.num_classes={given}: the training data has {count} classes; expected {count}, or 0")
+    changes = {
+        "model.num_classes": count,
+        "data.class_names": dataset.class_names,
+        "data.category_ids": dataset.category_ids,
+    }
+    return config_lib.replace(config, **changes)
+
+
+def _evaluate(config, model, dataset, model_dir, step):
+    truth = evaluator.read_truth(config.eval.annotations) if config.eval.annotations else None
+    bar, task = progress_bar(len(dataset.records), 0, "evaluation")
+    with bar:
+        found = evaluator.detect_dataset(model, dataset, config, lambda n: bar.update(task, completed=n))
+    metrics, results = evaluator.score(dataset, found, truth)
+    evaluator.write(model_dir, metrics, results, step)
+    console.print(f"step {step}: AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f} on {len(found)} photos")
+    return metrics
+
+
+def draw_pictures(config, model, dataset, model_dir):
+    """Draws `eval.pictures` held-out photos, evenly chosen: detections beside ground truth."""
+    names = predict.class_names(config)
+    count = len(dataset.records)
+    wanted = min(config.eval.pictures, count)
+    for index in (i * count // wanted for i in range(wanted)):
+        record = dataset.records[index]
+        try:
+            photo = photos.decode_rgb(dataset.read_bytes(index), record.name)
+        except (PhotoError, OSError):
+            continue  # the evaluation has told of it
+        [found] = model.detect([photo])
+        picture = visualize.draw_comparison(photo, found, record, names)
+        visualize.save_picture(picture, pathlib.Path(model_dir) / "pictures" / f"{record.image_id}.png")
+
+
+def print_metrics(metrics):
+    """Prints the 12 numbers and the AP of every class as tables."""
+    table = rich.table.Table(*coco.METRICS)
+    table.add_row(*(f"{metrics[name]:.3f}" for name in coco.METRICS))
+    console.print(table)
+    for name, value in metrics["per_class"].items():
+        console.print(f"  {name:20s} AP {value:.3f}")
+
+
+def _finished_metrics(path, step):
+    """What an earlier evaluation of the same step wrote, if it did."""
+    try:
+        metrics = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return metrics if metrics.get("step") == step else None
+
+
+def _check_writable(model_dir):
+    try:
+        pathlib.Path(model_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--model_dir={model_dir}: cannot be made ({error.strerror})") from None
+    if not os.access(model_dir, os.W_OK):
+        raise ConfigError(f"--model_dir={model_dir}: cannot be written to")
+
+
+def _check_resume(config, model_dir):
+    """Raises CheckpointError where `model_dir` holds a run that this config cannot continue."""
+    path = pathlib.Path(model_dir) / "config.json"
+    if not path.exists():
+        return
+    changed = config_lib.differences(config_lib.load(path), config)
+    for key, (old, new) in changed.items():
+        if key in FIXED or not key.startswith(CHANGEABLE):
+            raise CheckpointError(f"{path}: has {key}={old}, this run asks for {new}; choose another --model_dir")
+    if changed:
+        told = ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changed.items())
+        console.print(f"changed since the run began: {told}")

@@ -1,0 +1,107 @@
+"""Pictures of detections and ground truth, drawn with Pillow."""
+
+import colorsys
+import functools
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fpn_tf import files
+
+GAP = 8  # pixels between two pictures side by side
+
+
+def class_color(number):
+    """A colour (r, g, b) for class `number`; neighbours differ."""
+    return tuple(round(255 * v) for v in colorsys.hsv_to_rgb(number * 0.381966 % 1, 0.85, 1.0))
+
+
+@functools.cache
+def _font(size):
+    return ImageFont.load_default(size)
+
+
+def draw_boxes(photo, boxes, labels, colors):
+    """A copy of a photo with labelled boxes.
+
+    Args:
+        photo: uint8 [H, W, 3].
+        boxes: [D, 4] in its pixels.
+        labels: D texts.
+        colors: D colours (r, g, b).
+
+    Returns:
+        PIL.Image. Small photos are enlarged so that the labels can be read.
+    """
+    height, width = photo.shape[:2]
+    scale = max(1, round(480 / min(height, width)))
+    image = Image.fromarray(photo).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(image)
+    line = max(2, min(image.size) // 300)
+    font = _font(max(11, min(image.size) // 45))
+    # The best come first: draw them last, on top.
+    for box, label, color in reversed(list(zip(boxes, labels, colors))):
+        x1, y1, x2, y2 = (float(v) * scale for v in box)
+        pen.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color, width=line)
+        left, top, right, bottom = pen.textbbox((x1 + line, y1), label, font=font)
+        lift = min(bottom - top + 2 * line, y1)
+        shift = min(0, image.width - right - 2)
+        dark = sum(c * w for c, w in zip(color, (0.3, 0.59, 0.11))) < 140
+        pen.rectangle((left + shift - 2, top - lift - 1, right + shift + 2, bottom - lift + 1), fill=color)
+        pen.text((x1 + line + shift, y1 - lift), label, fill="white" if dark else "black", font=font)
+    return image
+
+
+def draw_detections(photo, detections, names, min_score):
+    """A photo with its detections of at least `min_score`, named and scored.
+
+    Args:
+        photo: uint8 [H, W, 3].
+        detections: `fpn_tf.Detections`.
+        names: {category id: name}.
+        min_score: float.
+    """
+    shown = np.flatnonzero(detections.scores >= min_score)
+    ids = list(names)
+    labels = [f"{names[int(detections.classes[i])]} {detections.scores[i]:.2f}" for i in shown]
+    colors = [class_color(ids.index(int(detections.classes[i]))) for i in shown]
+    return draw_boxes(photo, detections.boxes[shown], labels, colors)
+
+
+def side_by_side(left, right, captions):
+    """Two pictures in one, each under its caption. Returns: PIL.Image."""
+    font = _font(16)
+    bar = 24
+    sheet = Image.new("RGB", (left.width + GAP + right.width, bar + max(left.height, right.height)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for image, x, caption in ((left, 0, captions[0]), (right, left.width + GAP, captions[1])):
+        sheet.paste(image, (x, bar))
+        pen.text((x + 4, 3), caption, fill="black", font=font)
+    return sheet
+
+
+def draw_comparison(photo, detections, record, names, min_score=0.5):
+    """Detections beside ground truth.
+
+    Args:
+        photo: uint8 [H, W, 3].
+        detections: `fpn_tf.Detections`.
+        record: the photo's `fpn_tf.data.dataset.Record`.
+        names: {category id: name}, in the order of classes 1..K.
+        min_score: detections below it are not drawn.
+    """
+    ordered = list(names.values())
+    truth = draw_boxes(
+        photo,
+        record.boxes,
+        [ordered[c - 1] for c in record.classes],
+        [class_color(c - 1) for c in record.classes],
+    )
+    found = draw_detections(photo, detections, names, min_score)
+    return side_by_side(found, truth, (f"detections (score >= {min_score:g})", "ground truth"))
+
+
+def save_picture(image, path):
+    """Writes a PNG, whole or not at all."""
+    with files.written_whole(path) as beside:
+        image.save(beside, "PNG")

@@ -1,0 +1,78 @@
+"""Trains, evaluates, shows and exports detectors. `python main.py --help` lists the flags."""
+
+import importlib
+import os
+import re
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up chatter
+
+from absl import app, flags  # noqa: E402
+
+from fpn_tf import config as config_lib  # noqa: E402
+from fpn_tf.errors import ConfigError, UserError  # noqa: E402
+
+MODES = ("train_and_eval", "train", "eval", "predict", "export")
+
+MODE = flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
+EXPERIMENT = flags.DEFINE_string("experiment", "shapes", "For training: a file in experiments/, without .py.")
+MODEL_DIR = flags.DEFINE_string("model_dir", None, "The run's folder; by default runs/<experiment>.")
+OVERRIDES = flags.DEFINE_multi_string("params_override", [], "dotted.key=value, may be repeated.")
+CHECKPOINT = flags.DEFINE_enum("checkpoint", "newest", ("newest", "best"), "Which one eval, predict and export take.")
+IMAGES = flags.DEFINE_string("images", None, "predict: a folder, a file or a glob pattern.")
+OUTPUT = flags.DEFINE_string("output", None, "predict: a folder; by default <model_dir>/predictions.")
+MIN_SCORE = flags.DEFINE_float("min_score", 0.5, "predict: detections below it are not drawn.", 0.0, 1.0)
+DETECTIONS = flags.DEFINE_string("detections", None, "eval: a COCO result file to score, with --annotations.")
+ANNOTATIONS = flags.DEFINE_string("annotations", None, "eval: the COCO annotations that --detections belongs to.")
+
+
+def experiment_config(name):
+    """The Config of experiments/<name>.py."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    path = os.path.join(here, "experiments", f"{name}.py")
+    if not re.fullmatch(r"[\w/]+", name) or not os.path.isfile(path):
+        known = sorted(f[:-3] for f in os.listdir(os.path.dirname(path)) if f.endswith(".py")) if os.path.isdir(os.path.dirname(path)) else []
+        raise ConfigError(f"--experiment={name}: no such file as {path}; expected one of {', '.join(known)}")
+    sys.path.insert(0, here)
+    return importlib.import_module("experiments." + name.replace("/", ".")).get_config()
+
+
+def run():
+    model_dir = MODEL_DIR.value or f"runs/{EXPERIMENT.value}"
+    if MODE.value.startswith("train"):
+        config = config_lib.override(experiment_config(EXPERIMENT.value), OVERRIDES.value)
+        from fpn_tf import modes
+
+        (modes.train if MODE.value == "train" else modes.train_and_eval)(config, model_dir)
+        return
+    if MODE.value == "predict" and not IMAGES.value:
+        raise ConfigError("--images: missing; expected a folder, a file or a glob pattern of photos")
+    if bool(DETECTIONS.value) != bool(ANNOTATIONS.value):
+        raise ConfigError("--detections and --annotations: expected both or neither")
+    from fpn_tf import modes
+
+    given = (model_dir, OVERRIDES.value, CHECKPOINT.value)
+    if DETECTIONS.value:
+        modes.score_files(DETECTIONS.value, ANNOTATIONS.value)
+    elif MODE.value == "eval":
+        modes.evaluate(*given)
+    elif MODE.value == "predict":
+        modes.predict_photos(*given, IMAGES.value, OUTPUT.value, MIN_SCORE.value)
+    else:
+        modes.export(*given)
+
+
+def main(arguments):
+    if len(arguments) > 1:
+        raise app.UsageError(f"unexpected: {' '.join(arguments[1:])}")
+    try:
+        run()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    app.run(main)
