@@ -8,6 +8,7 @@ from fpn_tf.models.fpn import FeaturePyramid
 from fpn_tf.models.resnet import ResNet
 from fpn_tf.models.roi_pooler import ROIAlign
 from fpn_tf.models.rpn_head import RPNHead
+from fpn_tf.pretrained.model_dir import load
 from fpn_tf.structures import Detections
 
 __version__ = "0.1.0"
@@ -22,4 +23,5 @@ __all__ = [
     "RPNHead",
     "ResNet",
     "UserError",
+    "load",
 ]

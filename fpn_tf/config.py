@@ -130,6 +130,7 @@ class DataConfig:
     tfds_dir: str = ""  # where TFDS keeps its data; "": TFDS' own default
     tfds_train_split: str = "train"
     tfds_eval_split: str = "validation"
+    root: str = ""  # folder that the next four are relative to
     train_annotations: str = ""  # COCO-format JSON
     train_images: str = ""  # folder
     eval_annotations: str = ""
@@ -148,6 +149,10 @@ class DataConfig:
     def train_sides(self):
         """The shorter sides that training draws from."""
         return self.train_short_sides or (self.short_side,)
+
+    def path(self, name):
+        """The path that the field `name` holds, under `root`."""
+        return str(pathlib.Path(self.root) / getattr(self, name))
 
     def validate(self):
         for name in ("short_side", "max_side"):
@@ -175,8 +180,9 @@ class TrainConfig:
     batch_size: int = 16  # images per step, over all replicas
     learning_rate: float | None = None  # None: base_learning_rate * batch_size / 16
     base_learning_rate: float = 0.02  # for 16 images
-    momentum: float = 0.9
-    weight_decay: float = 1e-4  # coupled, on kernels
+    optimizer: str = "sgd"  # Detectron's; or adamw, for short runs from scratch
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 1e-4  # of kernels; coupled in sgd, decoupled in adamw
     clip_norm: float = 0.0  # of the global gradient, after the all-reduce; 0: off
     schedule: str = "step"
     decay_at: tuple[float, ...] = (2 / 3, 8 / 9)  # shares of `steps` at which `step` decays
@@ -208,6 +214,7 @@ class TrainConfig:
             check(getattr(self, name) >= 0, f"train.{name}={getattr(self, name)}: expected 0 or more")
         check(self.peak_learning_rate > 0, f"train.learning_rate={self.peak_learning_rate}: expected a positive number")
         check(0 <= self.momentum < 1, f"train.momentum={self.momentum}: expected 0 or more, below 1")
+        check(self.optimizer in ("sgd", "adamw"), f"train.optimizer={self.optimizer}: expected sgd or adamw")
         check(self.schedule in ("step", "cosine"), f"train.schedule={self.schedule}: expected step or cosine")
         check(
             self.precision in PRECISIONS,

@@ -31,11 +31,10 @@ def open_dataset(data, split):
     Raises:
         DataError: nothing is named, or what is named is not there.
     """
-    annotations, images = getattr(data, f"{split}_annotations"), getattr(data, f"{split}_images")
-    if annotations:
+    if getattr(data, f"{split}_annotations"):
         from fpn_tf.data import coco_folder
 
-        return coco_folder.load(annotations, images)
+        return coco_folder.load(data.path(f"{split}_annotations"), data.path(f"{split}_images"))
     if data.tfds_name:
         from fpn_tf.data import tfds_source
 

@@ -90,12 +90,12 @@ def draw_example(split, index):
     draw = np.random.default_rng([sorted(SPLITS).index(split), index])
     size = SIZES[draw.integers(len(SIZES))]
     image = _texture(draw, size)
-    for _ in range(draw.integers(0, 5)):
+    for _ in range(draw.integers(0, 4)):
         _scribble(draw, image)
     count = 0 if draw.random() < 0.04 else draw.integers(1, 7)
-    sides = np.exp(draw.uniform(np.log(SMALLEST), np.log(LARGEST), count))
+    sides = SMALLEST + (LARGEST - SMALLEST) * draw.uniform(0, 1, count) ** 2
     if count and draw.random() < 0.25:
-        sides[0] = draw.uniform(0.75 * LARGEST, LARGEST)
+        sides[0] = draw.uniform(0.9 * LARGEST, LARGEST)
     owner = np.zeros(size, np.int32)  # which object a pixel shows, 0 for none
     labels, areas = [], [0]
     for side in np.sort(sides)[::-1]:  # large ones first: what is drawn later lies on top
@@ -177,11 +177,11 @@ def _corners(label):
     if name == "circle":
         return polar(np.linspace(0, 2 * np.pi, 48, endpoint=False), np.ones(48))
     if name == "square":
-        return polar(np.arange(4) * np.pi / 2, np.ones(4))
+        return polar((np.arange(4) + 0.5) * np.pi / 2, np.ones(4))
     if name == "triangle":
-        return polar(np.arange(3) * 2 * np.pi / 3, np.ones(3))
+        return polar((np.arange(3) - 0.75) * 2 * np.pi / 3, np.ones(3))
     if name == "star":
-        return polar(np.arange(10) * np.pi / 5, np.where(np.arange(10) % 2, 0.42, 1.0))
+        return polar((np.arange(10) - 2.5) * np.pi / 5, np.where(np.arange(10) % 2, 0.42, 1.0))
     if name == "cross":
         a, b = 0.95, 0.32
         arm = [(a, -b), (a, b), (b, b), (b, a), (-b, a), (-b, b), (-a, b), (-a, -b), (-b, -b), (-b, -a), (b, -a), (b, -b)]
@@ -193,7 +193,7 @@ def _corners(label):
 
 def _outline(draw, label, side):
     """A class's mask, rotated and a little squeezed, its box's longer side about `side` pixels."""
-    angle, squeeze = draw.uniform(0, 2 * np.pi), draw.uniform(0.75, 1)
+    angle, squeeze = draw.uniform(-0.3, 0.3), draw.uniform(0.8, 1)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     points = (_corners(label) * [1, squeeze]) @ turn.T
     points -= points.min(axis=0)

@@ -30,3 +30,18 @@ def load_model_dir(path, overrides=(), checkpoint="newest"):
         raise CheckpointError(f"{checkpoints.folder}: holds no whole checkpoint ({checkpoint})")
     model = FasterRCNN(config)
     return config, model, checkpoints.restore(folder, model)
+
+
+def load(path):
+    """The detector of a model_dir, with the weights of its newest checkpoint.
+
+    Args:
+        path: a folder that `main.py` trained in.
+
+    Returns:
+        FasterRCNN; `model.config` is the run's Config.
+
+    Raises:
+        UserError: the folder is no model_dir, in one line.
+    """
+    return load_model_dir(path)[1]

@@ -41,25 +41,39 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return dict(vars(self))
 
 
+class ClipAfterReduce:
+    """Mixed into a Keras optimizer: clips the gradient AFTER it was summed over replicas.
+
+    Keras clips each replica's own part, which makes the step depend on their number.
+    """
+
+    def _clip_gradients(self, grads):
+        # On TensorFlow each replica holds its own part here: see _all_reduce_sum_gradients.
+        return grads if keras.config.backend() == "tensorflow" else super()._clip_gradients(grads)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        grads, variables = zip(*super()._all_reduce_sum_gradients(grads_and_vars))
+        return list(zip(super()._clip_gradients(grads), variables))
+
+
 @keras.saving.register_keras_serializable("fpn_tf")
-class DetectronSGD(keras.optimizers.Optimizer):
+class DetectronSGD(ClipAfterReduce, keras.optimizers.Optimizer):
     """SGD with momentum and COUPLED weight decay: g += decay * w; v = momentum * v + g; w -= lr * v.
 
     Differs from `keras.optimizers.SGD`: the decay enters the momentum (Keras' is decoupled, about
-    ten times weaker at momentum 0.9), the velocity does not contain the learning rate (a drop
-    takes effect at once), and the gradient is clipped AFTER it was summed over replicas.
+    ten times weaker at momentum 0.9) and the velocity does not contain the learning rate (a drop
+    takes effect at once).
 
     Args:
         learning_rate: float or schedule.
         momentum: float.
         coupled_decay: decay of convolution and dense kernels; biases and norms have none.
-        clip_norm: largest norm of the whole gradient; 0 is off.
+        global_clipnorm: largest norm of the whole gradient; None is off.
     """
 
-    def __init__(self, learning_rate=0.02, momentum=0.9, coupled_decay=1e-4, clip_norm=0.0, name="sgd", **kwargs):
-        kwargs["global_clipnorm"] = clip_norm or None
+    def __init__(self, learning_rate=0.02, momentum=0.9, coupled_decay=1e-4, name="sgd", **kwargs):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.momentum, self.coupled_decay, self.clip_norm = momentum, coupled_decay, clip_norm
+        self.momentum, self.coupled_decay = momentum, coupled_decay
 
     def build(self, variables):
         if self.built:
@@ -70,25 +84,24 @@ class DetectronSGD(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         velocity = self.velocities[self._get_variable_index(variable)]
         gradient = ops.cast(gradient, variable.dtype)
-        if self.coupled_decay and variable.name.split(":")[0].endswith("kernel"):
+        if self.coupled_decay and is_kernel(variable):
             gradient = gradient + self.coupled_decay * ops.convert_to_tensor(variable)
         new = self.momentum * ops.convert_to_tensor(velocity) + gradient
         self.assign(velocity, new)
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * new)
 
-    def _clip_gradients(self, grads):
-        # On TensorFlow each replica holds its own part here: see _all_reduce_sum_gradients.
-        return grads if keras.config.backend() == "tensorflow" else super()._clip_gradients(grads)
-
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        grads, variables = zip(*super()._all_reduce_sum_gradients(grads_and_vars))
-        return list(zip(super()._clip_gradients(grads), variables))
-
     def get_config(self):
-        config = super().get_config()
-        config.pop("global_clipnorm")
-        names = ("momentum", "coupled_decay", "clip_norm")
-        return config | {name: getattr(self, name) for name in names}
+        return super().get_config() | {"momentum": self.momentum, "coupled_decay": self.coupled_decay}
+
+
+@keras.saving.register_keras_serializable("fpn_tf")
+class ClippedAdamW(ClipAfterReduce, keras.optimizers.AdamW):
+    """`keras.optimizers.AdamW` that clips after the all-reduce."""
+
+
+def is_kernel(variable):
+    """Whether a variable (Keras' or TensorFlow's) is a convolution's or dense layer's kernel."""
+    return variable.name.split(":")[0].endswith("kernel")
 
 
 def make_optimizer(train):
@@ -102,7 +115,12 @@ def make_optimizer(train):
         train.warmup_steps,
         train.warmup_factor,
     )
-    optimizer = DetectronSGD(schedule, train.momentum, train.weight_decay, train.clip_norm)
+    clip = {"global_clipnorm": train.clip_norm or None}
+    if train.optimizer == "sgd":
+        optimizer = DetectronSGD(schedule, train.momentum, train.weight_decay, **clip)
+    else:
+        optimizer = ClippedAdamW(schedule, weight_decay=train.weight_decay, **clip)
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     if train.precision == "mixed_float16":
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer

@@ -1,0 +1,130 @@
+"""Shared by all tests: quiet backends, a tiny config, a small COCO-format folder."""
+
+import json
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from fpn_tf.config import (
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    ROIConfig,
+    RPNConfig,
+    TrainConfig,
+    override,
+)
+
+
+@pytest.fixture
+def tiny_config():
+    """A detector that runs in milliseconds: 3 classes, images around 64 x 96."""
+    config = Config(
+        model=ModelConfig(
+            backbone="resnet_tiny",
+            num_classes=3,
+            norm="frozen_bn",
+            frozen_stages=0,
+            fpn_channels=16,
+            rpn=RPNConfig(
+                anchor_sizes=(8, 16, 32, 64, 96),
+                samples=32,
+                pre_nms_train=64,
+                pre_nms_test=48,
+                post_nms_train=40,
+                post_nms_test=32,
+            ),
+            roi=ROIConfig(canonical_size=56, hidden_units=32, samples=16),
+        ),
+        data=DataConfig(short_side=64, max_side=96, max_bad_fraction=0.5),
+        train=TrainConfig(
+            steps=4, batch_size=2, learning_rate=0.01, warmup_steps=2, checkpoint_every=2, log_every=2
+        ),
+        eval=EvalConfig(batch_size=2, score_threshold=0.0, max_detections=10),
+    )
+    return config.validate()
+
+
+@pytest.fixture
+def batch():
+    """Two images of different sizes on one canvas; the second has a single object."""
+    rng = np.random.default_rng(0)
+    x = {
+        "images": rng.integers(0, 256, (2, 64, 96, 3), dtype=np.uint8),
+        "image_sizes": np.array([[64, 96], [50, 80]], np.int32),
+    }
+    y = {
+        "boxes": np.array([[[4, 4, 30, 40], [50, 10, 90, 60]], [[10, 12, 60, 48], [0, 0, 0, 0]]], np.float32),
+        "classes": np.array([[1, 3], [2, 0]], np.int32),
+        "valid": np.array([[True, True], [True, False]]),
+        "sample_seeds": np.array([11, 12], np.int32),
+    }
+    return x, y
+
+
+@pytest.fixture
+def coco_folder(tmp_path):
+    """A COCO-format folder of six drawn photos; ids with gaps, a crowd, an empty image."""
+    return make_coco_folder(tmp_path / "data")
+
+
+def make_coco_folder(root, sizes=((64, 96), (96, 64), (64, 96), (64, 96), (96, 64), (64, 96))):
+    """Draws photos with two rectangles each and writes their annotations; returns the folder."""
+    rng = np.random.default_rng(1)
+    (root / "images").mkdir(parents=True)
+    coco = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": 7, "name": "red"}, {"id": 3, "name": "green"}, {"id": 90, "name": "blue"}],
+    }
+    colors = {7: (220, 30, 30), 3: (30, 200, 30), 90: (40, 40, 230)}
+    for i, (height, width) in enumerate(sizes):
+        image = Image.fromarray(rng.integers(90, 160, (height, width, 3), dtype=np.uint8))
+        name = f"photo_{i}.png"
+        coco["images"].append({"id": 100 + 10 * i, "file_name": name, "height": height, "width": width})
+        for j in range(0 if i == 3 else 2):
+            w, h = rng.integers(14, 30, 2)
+            x, y = rng.integers(0, width - w), rng.integers(0, height - h)
+            category = (7, 3, 90)[(i + j) % 3]
+            ImageDraw.Draw(image).rectangle((x, y, x + w - 1, y + h - 1), fill=colors[category])
+            coco["annotations"].append(
+                {
+                    "id": len(coco["annotations"]) + 1,
+                    "image_id": 100 + 10 * i,
+                    "category_id": category,
+                    "bbox": [float(v) for v in (x, y, w, h)],
+                    "area": float(w * h),
+                    "iscrowd": 0,
+                }
+            )
+        image.save(root / "images" / name)
+    box = [2.0, 3.0, 20.0, 10.0]
+    coco["annotations"].append(
+        {"id": 50, "image_id": 100, "category_id": 3, "bbox": box, "area": 200.0, "iscrowd": 1}
+    )
+    (root / "annotations.json").write_text(json.dumps(coco))
+    return root
+
+
+@pytest.fixture
+def folder_overrides():
+    """root -> the overrides that name a folder of `make_coco_folder` as both splits."""
+
+    def overrides(root):
+        paths = {"annotations": "annotations.json", "images": "images"}
+        pairs = [f"data.{s}_{k}={v}" for s in ("train", "eval") for k, v in paths.items()]
+        return [f"data.root={root}", *pairs]
+
+    return overrides
+
+
+@pytest.fixture
+def folder_config(tiny_config, coco_folder, folder_overrides):
+    """`tiny_config` on the drawn folder."""
+    return override(tiny_config, folder_overrides(coco_folder))

@@ -1,0 +1,25 @@
+import numpy as np
+import oracles
+import pytest
+from keras import ops
+
+from fpn_tf.geometry.anchor_grid import anchor_grid, base_anchors
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 2)])
+@pytest.mark.parametrize("ratios", [(1.0,), (0.5, 1.0, 2.0)])
+def test_grid_equals_the_loop(size, ratios):
+    found = ops.convert_to_numpy(anchor_grid(size, 8, base_anchors((32,), ratios)))
+    np.testing.assert_allclose(found, oracles.anchors(*size, 8, (32,), ratios), atol=1e-4)
+
+
+def test_areas_and_ratios_of_the_paper():
+    cell = base_anchors((64,), (0.5, 1.0, 2.0))
+    width, height = cell[:, 2] - cell[:, 0], cell[:, 3] - cell[:, 1]
+    np.testing.assert_allclose(width * height, 64**2, rtol=1e-5)
+    np.testing.assert_allclose(height / width, [0.5, 1, 2], rtol=1e-5)
+
+
+def test_rounded_anchors_of_torchvision():
+    # sqrt(0.5) * 32 = 22.63, 32 / sqrt(0.5) = 45.25; halves 11.31 -> 11 and 22.63 -> 23.
+    np.testing.assert_array_equal(base_anchors((32,), (0.5,), rounded=True), [[-23, -11, 23, 11]])

@@ -1,0 +1,195 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from fpn_tf import FasterRCNN, config
+from fpn_tf.geometry.box_ops import decode_deltas
+from fpn_tf.models.detection_decoder import decode_detections
+from fpn_tf.models.proposal_decoder import decode_proposals
+from fpn_tf.structures import Proposals, RPNOutputs
+
+ON_TENSORFLOW = keras.config.backend() == "tensorflow"
+
+
+@pytest.fixture
+def model(tiny_config):
+    keras.utils.set_random_seed(0)
+    return FasterRCNN(tiny_config)
+
+
+def test_proposals_by_hand(tiny_config):
+    anchors = np.array([[0, 0, 20, 20], [0, 0, 20, 19], [40, 40, 60, 60], [90, 0, 130, 20]], np.float32)
+    rpn = RPNOutputs(
+        logits={"p2": np.array([[1.0, 2.0, 0.5, 3.0]], np.float32)},
+        deltas={"p2": np.zeros((1, 4, 4), np.float32)},
+        anchors={"p2": anchors},
+    )
+    found = decode_proposals(rpn, np.array([[64, 96]]), 8, 3, tiny_config.model.rpn)
+    boxes, logits, valid = (ops.convert_to_numpy(x)[0] for x in found)
+    # Clipped to 96 wide, best first; the first anchor falls to the second (IoU 0.95).
+    np.testing.assert_array_equal(boxes, [[90, 0, 96, 20], [0, 0, 20, 19], [40, 40, 60, 60]])
+    np.testing.assert_array_equal(logits, [3, 2, 0.5])
+    assert valid.all()
+
+
+def test_detections_by_hand():
+    proposals = Proposals(
+        np.array([[[0, 0, 20, 20], [0, 0, 20, 20], [30, 30, 40, 40]]], np.float32),
+        np.zeros((1, 3), np.float32),
+        np.array([[True, True, False]]),
+    )
+    logits = np.log(np.array([[[0.1, 0.6, 0.3], [0.5, 0.45, 0.05], [0.0001, 0.9, 0.1]]], np.float32))
+    deltas = np.zeros((1, 3, 2, 4), np.float32)
+    found = decode_detections(logits, deltas, proposals, np.array([[64, 96]]), (10, 10, 5, 5), 0.1, 0.5, 4)
+    boxes, scores, classes, valid = (ops.convert_to_numpy(x)[0] for x in found)
+    # Class 1 at 0.6 beats class 1 at 0.45 on the same box; class 2 at 0.3 is another class.
+    assert valid.tolist() == [True, True, False, False]
+    np.testing.assert_allclose(scores, [0.6, 0.3, 0, 0], atol=1e-6)
+    assert classes.tolist() == [1, 2, 0, 0]
+    np.testing.assert_allclose(boxes[:2], [[0, 0, 20, 20]] * 2, atol=1e-5)
+
+
+def test_training_on_a_batch_lowers_the_loss_and_names_its_terms(model, batch):
+    model.compile(keras.optimizers.SGD(0.05))
+    x, y = batch
+    first = model.train_on_batch(x, y, return_dict=True)
+    assert set(first) == {"loss", "rpn_objectness_loss", "rpn_box_loss", "head_class_loss", "head_box_loss"}
+    parts = [first[name] for name in first if name != "loss"]
+    assert float(first["loss"]) == pytest.approx(float(sum(parts)), rel=1e-5)
+    for _ in range(10):
+        model.train_on_batch(x, y)
+    model.reset_metrics()
+    assert float(model.test_on_batch(x, y, return_dict=True)["loss"]) < 0.9 * float(first["loss"])
+
+
+def test_every_trainable_weight_gets_a_gradient(tiny_config, batch):
+    model = FasterRCNN(config.replace(tiny_config, **{"model.rpn.samples": 1536}))  # anchors of every level
+    if not ON_TENSORFLOW:
+        pytest.skip("uses GradientTape")
+    import tensorflow as tf
+
+    x, y = batch
+    with tf.GradientTape() as tape:
+        total = model.compute_losses(y, model(x, training=True)).total_loss
+    gradients = tape.gradient(total, [v.value for v in model.trainable_variables])
+    names = [v.path for v, g in zip(model.trainable_variables, gradients) if g is None or not np.any(g)]
+    assert names == []
+
+
+def test_a_batch_without_ground_truth_has_a_finite_loss(model, batch):
+    x, y = batch
+    y = y | {"valid": np.zeros_like(y["valid"])}
+    losses = model.compute_losses(y, model(x, training=True))
+    assert np.isfinite([float(v) for v in losses]).all()
+    assert float(losses.rpn_box_loss) == 0
+    assert float(losses.head_box_loss) == 0
+
+
+def test_losses_depend_on_the_sample_seeds_alone(model, batch):
+    x, y = batch
+    outputs = model(x, training=True)
+    again = [float(v) for v in model.compute_losses(y, outputs)]
+    assert [float(v) for v in model.compute_losses(y, outputs)] == again
+    other = model.compute_losses(y | {"sample_seeds": y["sample_seeds"] + 1}, outputs)
+    assert [float(v) for v in other] != again
+
+
+def test_a_batch_equals_its_images_one_by_one(model, batch):
+    x, y = batch
+    together = model.compute_losses(y, model(x, training=True))
+    alone = []
+    for i in range(2):
+        xi, yi = ({k: v[i : i + 1] for k, v in d.items()} for d in (x, y))
+        alone.append([float(v) for v in model.compute_losses(yi, model(xi, training=True))])
+    np.testing.assert_allclose([float(v) for v in together], np.mean(alone, axis=0), rtol=1e-4)
+
+
+def test_padding_does_not_reach_the_features(model, batch):
+    x, _ = batch
+    noisy = x["images"].copy()
+    noisy[1, 50:], noisy[1, :, 80:] = 255, 255
+    a = model.normalize(x["images"], x["image_sizes"])
+    b = model.normalize(noisy, x["image_sizes"])
+    np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
+    assert not ops.convert_to_numpy(a)[1, 50:].any()
+
+
+def test_normalization_by_hand(tiny_config):
+    bgr = config.replace(
+        tiny_config, **{"model.pixel_order": "bgr", "model.pixel_mean": (1, 2, 3), "model.pixel_std": (1, 1, 2)}
+    )
+    image = np.full((1, 32, 32, 3), (10, 20, 30), np.uint8)
+    found = FasterRCNN(bgr).normalize(image, np.array([[32, 32]]))
+    np.testing.assert_allclose(ops.convert_to_numpy(found)[0, 0, 0], [30 - 1, 20 - 2, (10 - 3) / 2])
+
+
+def test_detect_in_original_pixels_whatever_the_company(model):
+    rng = np.random.default_rng(3)
+    photos = [rng.integers(0, 256, size, dtype=np.uint8) for size in ((120, 200, 3), (90, 60, 3), (64, 96, 3))]
+    together = model.detect(photos)
+    for photo, found in zip(photos, together):
+        [alone] = model.detect(photo)
+        np.testing.assert_allclose(found.boxes, alone.boxes, atol=1e-4)
+        assert found.boxes.shape == (len(found.scores), 4)
+        assert (np.diff(found.scores) <= 0).all()
+        assert found.boxes.min() >= 0
+        assert (found.boxes <= [photo.shape[1], photo.shape[0]] * 2).all()
+        assert set(found.classes) <= {1, 2, 3}
+
+
+def test_detect_maps_to_the_datasets_ids(tiny_config):
+    ids = config.replace(tiny_config, **{"data.category_ids": (7, 3, 90)})
+    [found] = FasterRCNN(ids).detect(np.zeros((64, 96, 3), np.uint8))
+    assert len(found.classes)
+    assert set(found.classes) <= {7, 3, 90}
+
+
+@pytest.mark.parametrize("photo", [np.zeros((64, 96)), np.zeros((64, 96, 3)), np.zeros((64, 96, 4), np.uint8)])
+def test_detect_says_what_it_expects(model, photo):
+    with pytest.raises(ValueError, match=r"images\[0\].*expected uint8 \[H, W, 3\]"):
+        model.detect([photo])
+
+
+def test_saved_and_loaded_it_detects_the_same_and_trains_on(model, batch, tmp_path):
+    model.compile(keras.optimizers.SGD(0.01))
+    model.train_on_batch(*batch)
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    photo = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    for a, b in zip(model.detect(photo)[0], again.detect(photo)[0]):
+        np.testing.assert_array_equal(a, b)
+    assert np.isfinite(float(again.train_on_batch(*batch, return_dict=True)["loss"]))
+
+
+def test_fit_and_evaluate(model, batch):
+    model.compile(keras.optimizers.SGD(0.01))
+    history = model.fit(*batch, batch_size=2, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert set(model.evaluate(*batch, batch_size=2, verbose=0, return_dict=True)) >= {"loss", "head_class_loss"}
+
+
+def test_mixed_precision_keeps_geometry_and_losses_float32(tiny_config, batch):
+    mixed = FasterRCNN(config.replace(tiny_config, **{"train.precision": "mixed_bfloat16"}))
+    outputs = mixed(batch[0], training=True)
+    assert keras.backend.standardize_dtype(outputs.pyramid["p2"].dtype) == "bfloat16"
+    for value in (outputs.proposals.boxes, outputs.rpn.logits["p3"], outputs.rpn.deltas["p3"], outputs.rpn.anchors["p3"]):
+        assert keras.backend.standardize_dtype(value.dtype) == "float32"
+    losses = mixed.compute_losses(batch[1], outputs)
+    assert keras.backend.standardize_dtype(losses.total_loss.dtype) == "float32"
+    full = FasterRCNN(tiny_config)
+    full.set_weights(mixed.get_weights())
+    np.testing.assert_allclose(
+        float(losses.total_loss), float(full.compute_losses(batch[1], full(batch[0], training=True)).total_loss), rtol=0.05
+    )
+
+
+def test_num_classes_is_needed(tiny_config):
+    with pytest.raises(config.ConfigError, match="model.num_classes=0"):
+        FasterRCNN(config.replace(tiny_config, **{"model.num_classes": 0}))
+
+
+def test_decoding_uses_the_head_weights():
+    deltas = np.array([1.0, 0, 0, 0], np.float32)
+    moved = decode_deltas(deltas, np.array([0, 0, 20, 20], np.float32), (10, 10, 5, 5))
+    np.testing.assert_allclose(ops.convert_to_numpy(moved), [2, 0, 22, 20], atol=1e-5)

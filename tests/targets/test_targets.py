@@ -1,0 +1,109 @@
+import numpy as np
+import oracles
+import pytest
+from keras import ops
+
+from fpn_tf.config import ROIConfig, RPNConfig
+from fpn_tf.structures import GroundTruth, Proposals
+from fpn_tf.targets.matcher import match
+from fpn_tf.targets.roi_targets import sample_rois
+from fpn_tf.targets.rpn_targets import assign_rpn_targets
+from fpn_tf.targets.sampler import sample
+
+
+def numpy(values):
+    return [ops.convert_to_numpy(v) for v in values]
+
+
+def random_boxes(rng, *shape):
+    low = rng.uniform(0, 60, (*shape, 2))
+    return np.concatenate([low, low + rng.uniform(5, 40, (*shape, 2))], axis=-1).astype(np.float32)
+
+
+@pytest.mark.parametrize("keep_best", [True, False])
+@pytest.mark.parametrize("valid", [[1, 1, 1], [1, 0, 0], [0, 0, 0]])
+def test_match_equals_the_loop(keep_best, valid):
+    rng = np.random.default_rng(0)
+    boxes, gt = random_boxes(rng, 40), random_boxes(rng, 2, 3)
+    valid = np.array([valid, [1, 1, 0]], bool)
+    gt_index, labels = numpy(match(boxes, gt, valid, 0.5, 0.2, keep_best))
+    for b in range(2):
+        expected_index, expected = oracles.match(boxes, gt[b], valid[b], 0.5, 0.2, keep_best)
+        assert labels[b].tolist() == expected
+        assert all(e is None or e == g for e, g in zip(expected_index, gt_index[b]))
+
+
+def test_a_tie_for_the_best_box_makes_both_foreground():
+    gt = np.array([[[0, 0, 10, 10]]], np.float32)
+    boxes = np.array([[-5, 0, 5, 10], [5, 0, 15, 10], [30, 30, 40, 40]], np.float32)  # IoU 1/3, 1/3, 0
+    _, labels = numpy(match(boxes, gt, np.array([[True]]), 0.7, 0.3, True))
+    assert labels.tolist() == [[1, 1, 0]]
+
+
+def test_a_gt_that_nothing_overlaps_claims_nothing():
+    gt = np.array([[[500, 500, 510, 510]]], np.float32)
+    _, labels = numpy(match(np.array([[0, 0, 5, 5]], np.float32), gt, np.array([[True]]), 0.7, 0.3, True))
+    assert labels.tolist() == [[0]]
+
+
+@pytest.mark.parametrize("labels", ["mixed", "all background", "all ignored", "all foreground", "few"])
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 0.5, 1.0])
+def test_sample_equals_the_loop(labels, fraction):
+    rng = np.random.default_rng(1)
+    chosen = {
+        "mixed": rng.integers(-1, 2, (2, 50)),
+        "all background": np.zeros((2, 50), int),
+        "all ignored": -np.ones((2, 50), int),
+        "all foreground": np.ones((2, 50), int),
+        "few": np.array([[1, 0, -1], [0, 0, 1]]),
+    }[labels]
+    noise = rng.uniform(size=chosen.shape).astype(np.float32)
+    drawn = sample(chosen.astype(np.int32), noise, 8, fraction)
+    indices, foreground, valid = numpy(drawn)
+    assert indices.shape == (2, 8)
+    for b in range(2):
+        fg, bg = oracles.sample(chosen[b], noise[b], 8, fraction)
+        assert sorted(indices[b][valid[b] & foreground[b]]) == sorted(fg)
+        assert sorted(indices[b][valid[b] & ~foreground[b]]) == sorted(bg)
+        assert not foreground[b][~valid[b]].any()
+
+
+def test_rpn_targets_by_hand():
+    anchors = np.array([[0, 0, 10, 10], [0, 0, 10, 20], [50, 50, 60, 60]], np.float32)
+    gt = GroundTruth(np.array([[[0, 0, 10, 10]]], np.float32), np.array([[2]]), np.array([[True]]))
+    noise = np.array([[0.5, 0.6, 0.7]], np.float32)
+    targets = assign_rpn_targets(anchors, gt, noise, RPNConfig(samples=4, foreground_iou=0.7, background_iou=0.3))
+    indices, labels, deltas, valid = numpy(targets)
+    # Anchor 0 is the object, anchor 1 (IoU 0.5) is ignored, anchor 2 is background.
+    assert valid.tolist() == [[True, True, False, False]]
+    assert indices[0, :2].tolist() == [0, 2]
+    assert labels[0, :2].tolist() == [1, 0]
+    np.testing.assert_allclose(deltas[0, 0], 0, atol=1e-6)
+
+
+def test_rois_hold_the_ground_truth_and_fill_the_quota():
+    gt = GroundTruth(
+        np.array([[[0, 0, 10, 10], [0, 0, 0, 0]]], np.float32), np.array([[3, 0]]), np.array([[True, False]])
+    )
+    boxes = np.zeros((1, 6, 4), np.float32)
+    boxes[0, :5] = [50, 50, 60, 60]
+    proposals = Proposals(boxes, np.zeros((1, 6), np.float32), np.array([[1, 1, 1, 1, 1, 0]], bool))
+    noise = np.linspace(0, 0.9, 8, dtype=np.float32)[None]
+    rois, classes, deltas, valid = numpy(sample_rois(proposals, gt, noise, ROIConfig(samples=4)))
+    assert valid.all()
+    assert classes.tolist() == [[3, 0, 0, 0]]  # a quarter of 4 is 1 foreground
+    np.testing.assert_array_equal(rois[0, 0], [0, 0, 10, 10])
+    np.testing.assert_array_equal(rois[0, 1:], [[50, 50, 60, 60]] * 3)
+    np.testing.assert_allclose(deltas[0, 0], 0, atol=1e-6)
+
+
+def test_without_ground_truth_everything_is_background():
+    gt = GroundTruth(np.zeros((1, 1, 4), np.float32), np.zeros((1, 1), np.int32), np.zeros((1, 1), bool))
+    boxes = random_boxes(np.random.default_rng(2), 1, 6)
+    proposals = Proposals(boxes, np.zeros((1, 6), np.float32), np.ones((1, 6), bool))
+    noise = np.linspace(0, 0.9, 7, dtype=np.float32)[None]
+    rois, classes, deltas, valid = numpy(sample_rois(proposals, gt, noise, ROIConfig(samples=8)))
+    assert valid.sum() == 6
+    assert not classes.any()
+    assert np.isfinite(deltas).all()
+    assert np.isfinite(rois).all()

@@ -1,0 +1,70 @@
+"""Data flows one way: who may import whom inside fpn_tf, and who may import TensorFlow."""
+
+import ast
+import pathlib
+
+import pytest
+
+import fpn_tf
+
+ROOT = pathlib.Path(fpn_tf.__file__).parent
+BASE = {"config", "structures", "errors", "files", "photos", "backend"}
+CORE = BASE | {"geometry"}
+NETS = CORE | {"losses", "targets"}
+ALLOWED = {  # room -> rooms it may import from, besides itself
+    "errors": set(),
+    "files": set(),
+    "structures": set(),
+    "backend": set(),
+    "config": {"errors", "files"},
+    "photos": {"errors"},
+    "geometry": set(),
+    "targets": CORE,
+    "losses": CORE,
+    "models": CORE,
+    "models/faster_rcnn": NETS | {"models"},
+    "checkpoint": {"errors"},
+    "pretrained": BASE | {"models", "checkpoint"},
+    "data": CORE,
+    "evaluation": BASE | {"data", "models"},
+    "visualize": BASE | {"data"},
+    "predict": BASE | {"data", "models", "evaluation", "visualize"},
+    "training": NETS | {"models", "pretrained", "checkpoint", "data", "evaluation"},
+    "export": NETS | {"models", "training"},
+}
+TENSORFLOW = {"data", "training", "export", "evaluation", "modes", "geometry/tf_kernels"}
+LAZILY = {"backend"}  # imports TensorFlow inside functions, where Keras runs on it
+FILES = sorted(p.relative_to(ROOT).with_suffix("").as_posix() for p in ROOT.rglob("*.py"))
+
+
+def imported(name):
+    """Modules that a file of fpn_tf imports, as (dotted name, whether at the top level)."""
+    tree = ast.parse((ROOT / f"{name}.py").read_text())
+    top = set(tree.body)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node in top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((f"{node.module}.{alias.name}", node in top) for alias in node.names)
+
+
+def room(name):
+    """`models/fpn` -> `models`; a file at the root is its own room."""
+    return name.split("/")[0]
+
+
+@pytest.mark.parametrize("name", [f for f in FILES if f not in ("__init__", "modes")])
+def test_data_flows_one_way(name):
+    allowed = ALLOWED.get(name, ALLOWED[room(name)])
+    for module, _ in imported(name):
+        if module.startswith("fpn_tf."):
+            other = module.split(".")[1]
+            assert other in allowed or (other == room(name) and other != "models"), f"{name} imports {module}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_tensorflow_stays_in_its_rooms(name):
+    if name in TENSORFLOW or room(name) in TENSORFLOW - {"geometry"}:
+        return
+    for module, _ in imported(name):
+        assert name in LAZILY or module.split(".")[0] not in ("tensorflow", "tensorflow_datasets"), f"{name} imports {module}"

@@ -1,0 +1,152 @@
+"""The command line, as a user types it."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import make_coco_folder
+from PIL import Image
+
+from fpn_tf import config as config_lib
+from fpn_tf.evaluation.coco import METRICS
+
+ROOT = pathlib.Path(__file__).parent.parent
+SMALL = """
+model.backbone=resnet_tiny model.norm=frozen_bn model.frozen_stages=0 model.fpn_channels=16
+model.rpn.anchor_sizes=8,16,32,64,96 model.rpn.samples=32 model.rpn.pre_nms_train=64 model.rpn.pre_nms_test=48
+model.rpn.post_nms_train=40 model.rpn.post_nms_test=32 model.roi.canonical_size=56 model.roi.hidden_units=32
+model.roi.samples=16 data.short_side=64 data.max_side=96 train.steps=4 train.batch_size=2 train.log_every=2
+train.checkpoint_every=2 train.warmup_steps=2 eval.batch_size=2 eval.score_threshold=0 eval.pictures=2
+train.learning_rate=0.01 data.max_bad_fraction=0.5
+""".split()
+
+
+def main(*arguments, overrides=()):
+    flags = [f"--params_override={o}" for o in overrides]
+    return subprocess.run(
+        [sys.executable, "main.py", *arguments, *flags],
+        cwd=ROOT, capture_output=True, text=True, timeout=500, check=False, env=dict(os.environ),
+    )  # fmt: skip
+
+
+def train(model_dir, overrides, *more):
+    return main("--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}", overrides=[*SMALL, "model.num_classes=0", *overrides, *more])
+
+
+def paths(root):
+    return [f"data.root={root}"] + [
+        f"data.{split}_{part}={name}"
+        for split in ("train", "eval")
+        for part, name in (("annotations", "annotations.json"), ("images", "images"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished train_and_eval on a folder of drawn photos: (data folder, model_dir, its output)."""
+    root = make_coco_folder(tmp_path_factory.mktemp("main") / "data")
+    model_dir = root.parent / "run"
+    done = train(model_dir, paths(root))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root, model_dir, done.stdout
+
+
+def test_train_and_eval_leaves_everything_behind(trained):
+    _, model_dir, output = trained
+    saved = config_lib.load(model_dir / "config.json")
+    assert saved.model.num_classes == 3
+    assert saved.data.class_names == ("red", "green", "blue")
+    assert saved.data.category_ids == (7, 3, 90)
+    metrics = json.loads((model_dir / "eval" / "metrics.json").read_text())
+    assert set(metrics) == {*METRICS, "per_class", "step"}
+    assert metrics["step"] == 4
+    assert list(metrics["per_class"]) == ["red", "green", "blue"]
+    detections = json.loads((model_dir / "eval" / "detections.json").read_text())
+    assert {d["category_id"] for d in detections} <= {7, 3, 90}
+    assert {d["image_id"] for d in detections} <= {100, 110, 120, 130, 140, 150}
+    assert (model_dir / "train.jsonl").exists()
+    assert (model_dir / "export" / "1" / "saved_model.pb").exists()
+    assert len(list((model_dir / "pictures").glob("*.png"))) == 2
+    for word in ("AP50", "AP_small", "red", "pictures", "SavedModel", str(model_dir)):
+        assert word in output
+
+
+def test_a_second_run_goes_on_where_the_first_stopped(trained, tmp_path):
+    root, model_dir, _ = trained
+    copy = tmp_path / "run"
+    shutil.copytree(model_dir, copy)
+    done = train(copy, paths(root), "train.steps=6")
+    assert done.returncode == 0, done.stderr
+    assert "going on from" in done.stdout
+    assert "step 4 of 6" in done.stdout
+    assert "train.steps 4 -> 6" in done.stdout
+    steps = [json.loads(line)["step"] for line in (copy / "train.jsonl").read_text().splitlines()]
+    assert steps == [2, 4, 6]
+    assert (copy / "export" / "2").is_dir()
+
+
+def test_eval_predict_and_export_read_the_model_dir(trained, tmp_path):
+    root, model_dir, _ = trained
+    (model_dir / "eval" / "metrics.json").unlink()
+    done = main("--mode=eval", f"--model_dir={model_dir}", "--checkpoint=best")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((model_dir / "eval" / "metrics.json").read_text())["step"] == 4
+
+    shutil.copytree(root / "images", tmp_path / "photos")
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"broken")
+    Image.new("L", (70, 50), 99).save(tmp_path / "photos" / "grey.jpg")
+    done = main("--mode=predict", f"--model_dir={model_dir}", f"--images={tmp_path}/photos", f"--output={tmp_path}/out", "--min_score=0")
+    assert done.returncode == 0, done.stderr
+    assert "broken.jpg" in done.stderr
+    assert len(list((tmp_path / "out").glob("*.png"))) == 7
+    found = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert len(found["images"]) == 7
+    assert {a["category_id"] for a in found["annotations"]} <= {7, 3, 90}
+
+    done = main("--mode=export", f"--model_dir={model_dir}")
+    assert done.returncode == 0, done.stderr
+    assert "exported step 4" in done.stdout
+
+
+def test_scoring_a_result_file(trained):
+    root, model_dir, _ = trained
+    done = main("--mode=eval", f"--detections={model_dir}/eval/detections.json", f"--annotations={root}/annotations.json")
+    assert done.returncode == 0, done.stderr
+    assert "AP_medium" in done.stdout
+
+
+def test_a_run_that_cannot_be_continued_is_refused_and_kept(trained):
+    root, model_dir, _ = trained
+    before = (model_dir / "config.json").read_bytes()
+    done = train(model_dir, paths(root), "model.fpn_channels=24")
+    assert done.returncode == 1
+    assert "model.fpn_channels=16, this run asks for 24; choose another --model_dir" in done.stderr
+    assert (model_dir / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides", "message"),
+    [
+        (["--experiment=nothing"], [], "--experiment=nothing: no such file"),
+        ([], ["train.stepz=1"], "train.stepz: no such key"),
+        (["--mode=eval", "--model_dir=/nonexistent"], [], "/nonexistent/config.json: no such file"),
+        (["--mode=predict", "--model_dir=x"], [], "--images: missing"),
+        (["--mode=predict", "--model_dir=x", "--images=/nonexistent/*.jpg"], [], "no photos there"),
+        (["--mode=eval", "--detections=x.json"], [], "expected both or neither"),
+        (["--experiment=coco_r50_fpn_1x", "--model_dir={tmp}"], ["data.root=/nonexistent"], "/nonexistent/train2017: no such folder"),
+        (["--experiment=bccd_r50_fpn", "--model_dir={tmp}"], ["data.root={root}", *paths("{root}")[1:], "model.num_classes=5"], "has 3 classes"),
+        (["--experiment=bccd_r50_fpn", "--model_dir={tmp}"], [*paths("{root}"), "model.backbone_weights=/nonexistent.npz"], "/nonexistent.npz: "),
+    ],
+)
+def test_mistakes_end_with_one_line(trained, tmp_path, arguments, overrides, message):
+    names = {"tmp": tmp_path / "run", "root": trained[0]}
+    done = main(*(a.format(**names) for a in arguments), overrides=[o.format(**names) for o in overrides])
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in done.stderr

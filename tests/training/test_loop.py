@@ -1,0 +1,142 @@
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fpn_tf import config as config_lib
+from fpn_tf.checkpoint import Checkpoints
+from fpn_tf.config import override
+from fpn_tf.data.pipeline import open_dataset
+from fpn_tf.errors import CheckpointError, Interrupted, NonFiniteLossError
+from fpn_tf.models.faster_rcnn import FasterRCNN
+from fpn_tf.training import loop
+from fpn_tf.training.strategy import make_strategy
+
+
+def run(config, model_dir, evaluate=None):
+    model_dir.mkdir(exist_ok=True)
+    return loop.train(config, open_dataset(config.data, "train"), model_dir, make_strategy(0), evaluate)
+
+
+@pytest.fixture
+def trained(folder_config, tmp_path):
+    """A run of four steps: (config, model_dir, weights)."""
+    model, step = run(folder_config, tmp_path / "whole")
+    assert step == 4
+    return folder_config, tmp_path / "whole", model.get_weights()
+
+
+def test_a_run_logs_and_checkpoints(trained):
+    config, model_dir, weights = trained
+    lines = [json.loads(line) for line in (model_dir / "train.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+    wanted = {"step", "rpn_objectness_loss", "rpn_box_loss", "head_class_loss", "head_box_loss", "total_loss"}
+    assert wanted | {"learning_rate", "images_per_second"} == set(lines[0])
+    assert list(model_dir.glob("events.out.tfevents.*"))
+    checkpoints = Checkpoints(model_dir)
+    assert checkpoints.find().name == "step_00000004"
+    again = FasterRCNN(config)
+    assert checkpoints.restore(checkpoints.find(), again) == 4
+    for a, b in zip(weights, again.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_that_was_cut_off_ends_bit_equal(trained, tmp_path):
+    config, _, weights = trained
+
+    def cut(model, step):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(override(config, ["train.eval_every=3"]), tmp_path / "cut", cut)
+    assert Checkpoints(tmp_path / "cut").find().name == "step_00000003"
+    model, _ = run(config, tmp_path / "cut")
+    for a, b in zip(weights, model.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_sigterm_saves_before_leaving(trained, tmp_path):
+    config, _, weights = trained
+
+    class Terminating:
+        def __init__(self, dataset):
+            self.__dict__ = dict(dataset.__dict__, reads=0, inner=dataset)
+
+        def read_bytes(self, index):
+            self.reads += 1
+            if self.reads == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return self.inner.read_bytes(index)
+
+    dataset = Terminating(open_dataset(config.data, "train"))
+    (tmp_path / "term").mkdir()
+    with pytest.raises(Interrupted, match="SIGTERM at step"):
+        loop.train(config, dataset, tmp_path / "term", make_strategy(0))
+    assert Checkpoints(tmp_path / "term").find() is not None
+    model, _ = run(config, tmp_path / "term")
+    for a, b in zip(weights, model.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_finished_run_is_left_alone(trained):
+    config, model_dir, _ = trained
+    before = (model_dir / "train.jsonl").read_text()
+    _, step = run(config, model_dir)
+    assert step == 4
+    assert (model_dir / "train.jsonl").read_text() == before
+
+
+def test_a_damaged_checkpoint_is_passed_over(trained, caplog):
+    _, model_dir, _ = trained
+    file = model_dir / "checkpoints" / "step_00000004" / "model.weights.h5"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert Checkpoints(model_dir).find().name == "step_00000002"
+
+
+def test_the_newest_and_the_best_are_kept(trained, tmp_path):
+    config, _, _ = trained
+    averages = iter([0.3, 0.5, 0.4])
+    few = override(config, ["train.steps=6", "train.eval_every=2", "train.keep_checkpoints=1"])
+    run(few, tmp_path / "best", lambda model, step: next(averages))
+    folders = sorted(p.name for p in (tmp_path / "best" / "checkpoints").iterdir())
+    assert folders == ["best", "step_00000006"]
+    state = json.loads((tmp_path / "best" / "checkpoints" / "best" / "state.json").read_text())
+    assert (state["step"], state["AP"]) == (4, 0.5)
+
+
+def test_another_architecture_is_refused(trained):
+    config, model_dir, _ = trained
+    other = FasterRCNN(config_lib.replace(config, **{"model.fpn_channels": 24}))
+    checkpoints = Checkpoints(model_dir)
+    with pytest.raises(CheckpointError, match="does not fit the model of config.json"):
+        checkpoints.restore(checkpoints.find(), other)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(folder_config, tmp_path):
+    wild = override(folder_config, ["train.learning_rate=1e30", "train.warmup_steps=0"])
+    with pytest.raises(NonFiniteLossError, match=r"not finite at step \d.*head_class_loss.*lower train.learning_rate"):
+        run(wild, tmp_path / "wild")
+
+
+@pytest.mark.parametrize("changes", [["train.accumulation_steps=2"], ["train.precision=mixed_float16"], ["train.optimizer=adamw"]])
+def test_other_ways_to_train(trained, tmp_path, changes):
+    config, _, weights = trained
+    model, _ = run(override(config, changes), tmp_path / "other")
+    if "accumulation" in changes[0]:
+        for a, b in zip(weights, model.get_weights()):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    else:
+        assert all(np.isfinite(w).all() for w in model.get_weights())
+        assert any((a != b).any() for a, b in zip(weights, model.get_weights()))
+
+
+def test_one_trace_serves_both_orientations(folder_config, tmp_path, monkeypatch):
+    traces = []
+    original = FasterRCNN.compute_losses
+    monkeypatch.setattr(FasterRCNN, "compute_losses", lambda *a: traces.append(1) or original(*a))
+    run(override(folder_config, ["train.steps=6"]), tmp_path / "traces")
+    assert len(traces) == 1
+    assert tf.distribute.get_strategy().num_replicas_in_sync == 1
