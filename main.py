@@ -9,10 +9,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chat
 # TensorFlow uses oneDNN by itself on processors with AVX-512 only; it is faster on the others too.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from absl import app, flags  # noqa: E402
+from absl import app, flags
 
-from fpn_tf import config as config_lib  # noqa: E402
-from fpn_tf.errors import ConfigError, UserError  # noqa: E402
+from fpn_tf import config as config_lib
+from fpn_tf.errors import ConfigError, UserError
 
 MODES = ("train_and_eval", "train", "eval", "predict", "export")
 
@@ -20,12 +20,16 @@ MODE = flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
 EXPERIMENT = flags.DEFINE_string("experiment", "shapes", "For training: a file in experiments/, without .py.")
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "The run's folder; by default runs/<experiment>.")
 OVERRIDES = flags.DEFINE_multi_string("params_override", [], "dotted.key=value, may be repeated.")
-CHECKPOINT = flags.DEFINE_enum("checkpoint", "newest", ("newest", "best"), "Which one eval, predict and export take.")
+CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint", "newest", ("newest", "best"), "Which one eval, predict and export take."
+)
 IMAGES = flags.DEFINE_string("images", None, "predict: a folder, a file or a glob pattern.")
 OUTPUT = flags.DEFINE_string("output", None, "predict: a folder; by default <model_dir>/predictions.")
 MIN_SCORE = flags.DEFINE_float("min_score", 0.5, "predict: detections below it are not drawn.", 0.0, 1.0)
 DETECTIONS = flags.DEFINE_string("detections", None, "eval: a COCO result file to score, with --annotations.")
-ANNOTATIONS = flags.DEFINE_string("annotations", None, "eval: the COCO annotations that --detections belongs to.")
+ANNOTATIONS = flags.DEFINE_string(
+    "annotations", None, "eval: the COCO annotations that --detections belongs to."
+)
 
 
 def experiment_config(name):
@@ -33,7 +37,11 @@ def experiment_config(name):
     here = os.path.dirname(os.path.abspath(__file__))
     path = os.path.join(here, "experiments", f"{name}.py")
     if not re.fullmatch(r"[\w/]+", name) or not os.path.isfile(path):
-        known = sorted(f[:-3] for f in os.listdir(os.path.dirname(path)) if f.endswith(".py")) if os.path.isdir(os.path.dirname(path)) else []
+        known = (
+            sorted(f[:-3] for f in os.listdir(os.path.dirname(path)) if f.endswith(".py"))
+            if os.path.isdir(os.path.dirname(path))
+            else []
+        )
         raise ConfigError(f"--experiment={name}: no such file as {path}; expected one of {', '.join(known)}")
     sys.path.insert(0, here)
     return importlib.import_module("experiments." + name.replace("/", ".")).get_config()

@@ -31,5 +31,7 @@ def get_config():
             short_side=800,
             max_side=1333,
         ),
-        train=TrainConfig(steps=90000, batch_size=16, decay_at=(60000 / 90000, 80000 / 90000), checkpoint_every=2500),
+        train=TrainConfig(
+            steps=90000, batch_size=16, decay_at=(60000 / 90000, 80000 / 90000), checkpoint_every=2500
+        ),
     )

@@ -28,7 +28,7 @@ def get_config():
         ),
         data=DataConfig(tfds_name="shapes", short_side=128, max_side=160),
         train=TrainConfig(
-            steps=1000,
+            steps=1300,
             batch_size=8,
             optimizer="adamw",
             learning_rate=0.002,

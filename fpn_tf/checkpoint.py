@@ -1,9 +1,9 @@
 """Checkpoints: one folder a step, written beside and renamed.
 
-    checkpoints/step_00001000/model.weights.h5   Keras' own format
-                              optimizer.npz      velocities and step counter
-                              state.json         step, and the size and hash of the other two
-    checkpoints/best/                            the same, of the best AP, with `AP` in state.json
+checkpoints/step_00001000/model.weights.h5   Keras' own format
+                          optimizer.npz      velocities and step counter
+                          state.json         step, and the size and hash of the other two
+checkpoints/best/                            the same, of the best AP, with `AP` in state.json
 """
 
 import contextlib

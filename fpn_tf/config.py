@@ -47,17 +47,31 @@ class RPNConfig:
     min_size: float = 1e-3  # pixels of the resized image
 
     def validate(self):
-        check(len(self.anchor_sizes) == 5, f"model.rpn.anchor_sizes={self.anchor_sizes}: expected 5 sizes, for p2..p6")
-        check(min(self.anchor_sizes) > 0, f"model.rpn.anchor_sizes={self.anchor_sizes}: expected positive sizes")
-        check(self.anchor_ratios and min(self.anchor_ratios) > 0, f"model.rpn.anchor_ratios={self.anchor_ratios}: expected positive ratios")
-        check(len(self.box_weights) == 4 and min(self.box_weights) > 0, f"model.rpn.box_weights={self.box_weights}: expected 4 positive numbers")
+        check(
+            len(self.anchor_sizes) == 5,
+            f"model.rpn.anchor_sizes={self.anchor_sizes}: expected 5 sizes, for p2..p6",
+        )
+        check(
+            min(self.anchor_sizes) > 0, f"model.rpn.anchor_sizes={self.anchor_sizes}: expected positive sizes"
+        )
+        check(
+            self.anchor_ratios and min(self.anchor_ratios) > 0,
+            f"model.rpn.anchor_ratios={self.anchor_ratios}: expected positive ratios",
+        )
+        check(
+            len(self.box_weights) == 4 and min(self.box_weights) > 0,
+            f"model.rpn.box_weights={self.box_weights}: expected 4 positive numbers",
+        )
         check(
             0 <= self.background_iou <= self.foreground_iou <= 1,
-            f"model.rpn.background_iou={self.background_iou}: expected a value between 0 and foreground_iou={self.foreground_iou}",
+            f"model.rpn.background_iou={self.background_iou}: expected 0..foreground_iou={self.foreground_iou}",
         )
         for name in ("samples", "pre_nms_train", "pre_nms_test", "post_nms_train", "post_nms_test"):
             check(getattr(self, name) >= 1, f"model.rpn.{name}={getattr(self, name)}: expected at least 1")
-        check(0 <= self.foreground_fraction <= 1, f"model.rpn.foreground_fraction={self.foreground_fraction}: expected 0..1")
+        check(
+            0 <= self.foreground_fraction <= 1,
+            f"model.rpn.foreground_fraction={self.foreground_fraction}: expected 0..1",
+        )
         check(0 <= self.nms_threshold <= 1, f"model.rpn.nms_threshold={self.nms_threshold}: expected 0..1")
 
 
@@ -80,11 +94,22 @@ class ROIConfig:
     def validate(self):
         for name in ("pool_size", "canonical_size", "hidden_units", "samples"):
             check(getattr(self, name) >= 1, f"model.roi.{name}={getattr(self, name)}: expected at least 1")
-        check(self.sampling_ratio >= 0, f"model.roi.sampling_ratio={self.sampling_ratio}: expected 0 (adaptive) or more")
-        check(2 <= self.canonical_level <= 5, f"model.roi.canonical_level={self.canonical_level}: expected 2..5")
+        check(
+            self.sampling_ratio >= 0,
+            f"model.roi.sampling_ratio={self.sampling_ratio}: expected 0 (adaptive) or more",
+        )
+        check(
+            2 <= self.canonical_level <= 5, f"model.roi.canonical_level={self.canonical_level}: expected 2..5"
+        )
         check(0 <= self.foreground_iou <= 1, f"model.roi.foreground_iou={self.foreground_iou}: expected 0..1")
-        check(0 <= self.foreground_fraction <= 1, f"model.roi.foreground_fraction={self.foreground_fraction}: expected 0..1")
-        check(len(self.box_weights) == 4 and min(self.box_weights) > 0, f"model.roi.box_weights={self.box_weights}: expected 4 positive numbers")
+        check(
+            0 <= self.foreground_fraction <= 1,
+            f"model.roi.foreground_fraction={self.foreground_fraction}: expected 0..1",
+        )
+        check(
+            len(self.box_weights) == 4 and min(self.box_weights) > 0,
+            f"model.roi.box_weights={self.box_weights}: expected 4 positive numbers",
+        )
 
 
 @dataclass(frozen=True)
@@ -106,13 +131,21 @@ class ModelConfig:
     roi: ROIConfig = field(default_factory=ROIConfig)
 
     def validate(self):
-        check(self.backbone in BACKBONES, f"model.backbone={self.backbone}: expected one of {', '.join(BACKBONES)}")
+        check(
+            self.backbone in BACKBONES,
+            f"model.backbone={self.backbone}: expected one of {', '.join(BACKBONES)}",
+        )
         check(self.norm in NORMS, f"model.norm={self.norm}: expected one of {', '.join(NORMS)}")
-        check(self.num_classes >= 0, f"model.num_classes={self.num_classes}: expected 1 or more, or 0 to follow the dataset")
+        check(
+            self.num_classes >= 0,
+            f"model.num_classes={self.num_classes}: expected 1 or more, or 0 to follow the dataset",
+        )
         check(0 <= self.frozen_stages <= 5, f"model.frozen_stages={self.frozen_stages}: expected 0..5")
         check(self.norm_epsilon >= 0, f"model.norm_epsilon={self.norm_epsilon}: expected 0 or more")
         check(self.fpn_channels >= 1, f"model.fpn_channels={self.fpn_channels}: expected at least 1")
-        check(self.pixel_order in ("rgb", "bgr"), f"model.pixel_order={self.pixel_order}: expected rgb or bgr")
+        check(
+            self.pixel_order in ("rgb", "bgr"), f"model.pixel_order={self.pixel_order}: expected rgb or bgr"
+        )
         check(len(self.pixel_mean) == 3, f"model.pixel_mean={self.pixel_mean}: expected 3 numbers")
         check(
             len(self.pixel_std) == 3 and min(self.pixel_std) > 0,
@@ -156,13 +189,22 @@ class DataConfig:
 
     def validate(self):
         for name in ("short_side", "max_side"):
-            check(getattr(self, name) >= 1, f"data.{name}={getattr(self, name)}: expected a positive number of pixels")
+            check(
+                getattr(self, name) >= 1,
+                f"data.{name}={getattr(self, name)}: expected a positive number of pixels",
+            )
+        longest = max(*self.train_sides, self.short_side)
         check(
-            max(self.train_sides) <= self.max_side and self.short_side <= self.max_side,
-            f"data.max_side={self.max_side}: expected at least the shorter side, {max(*self.train_sides, self.short_side)}",
+            longest <= self.max_side,
+            f"data.max_side={self.max_side}: expected at least the shorter side, {longest}",
         )
-        check(min(self.train_sides) >= 1, f"data.train_short_sides={self.train_short_sides}: expected positive sizes")
-        check(0 <= self.max_bad_fraction <= 1, f"data.max_bad_fraction={self.max_bad_fraction}: expected 0..1")
+        check(
+            min(self.train_sides) >= 1,
+            f"data.train_short_sides={self.train_short_sides}: expected positive sizes",
+        )
+        check(
+            0 <= self.max_bad_fraction <= 1, f"data.max_bad_fraction={self.max_bad_fraction}: expected 0..1"
+        )
         check(self.workers >= 0, f"data.workers={self.workers}: expected 0 or more")
         for split in ("train", "eval"):
             files_given = [bool(getattr(self, f"{split}_{part}")) for part in ("annotations", "images")]
@@ -206,13 +248,23 @@ class TrainConfig:
         return self.base_learning_rate * self.batch_size / 16
 
     def validate(self):
-        for name in ("steps", "batch_size", "accumulation_steps", "log_every", "checkpoint_every", "keep_checkpoints"):
+        for name in (
+            "steps",
+            "batch_size",
+            "accumulation_steps",
+            "log_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+        ):
             check(getattr(self, name) >= 1, f"train.{name}={getattr(self, name)}: expected at least 1")
         for name in ("num_replicas", "warmup_steps", "eval_every", "seed"):
             check(getattr(self, name) >= 0, f"train.{name}={getattr(self, name)}: expected 0 or more")
         for name in ("weight_decay", "clip_norm"):
             check(getattr(self, name) >= 0, f"train.{name}={getattr(self, name)}: expected 0 or more")
-        check(self.peak_learning_rate > 0, f"train.learning_rate={self.peak_learning_rate}: expected a positive number")
+        check(
+            self.peak_learning_rate > 0,
+            f"train.learning_rate={self.peak_learning_rate}: expected a positive number",
+        )
         check(0 <= self.momentum < 1, f"train.momentum={self.momentum}: expected 0 or more, below 1")
         check(self.optimizer in ("sgd", "adamw"), f"train.optimizer={self.optimizer}: expected sgd or adamw")
         check(self.schedule in ("step", "cosine"), f"train.schedule={self.schedule}: expected step or cosine")
@@ -223,7 +275,8 @@ class TrainConfig:
         parts = max(self.num_replicas, 1) * self.accumulation_steps
         check(
             self.batch_size % parts == 0,
-            f"train.batch_size={self.batch_size}: expected a multiple of num_replicas * accumulation_steps = {parts}",
+            f"train.batch_size={self.batch_size}: expected a multiple of "
+            f"num_replicas * accumulation_steps = {parts}",
         )
 
 

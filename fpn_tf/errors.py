@@ -29,5 +29,5 @@ class NonFiniteLossError(UserError):
     """The loss is no longer a number."""
 
 
-class Interrupted(UserError):
+class InterruptedRunError(UserError):
     """Ctrl-C or SIGTERM: the run was saved and can go on from here."""

@@ -34,7 +34,8 @@ def train(config, model_dir, evaluating=False):
     config_lib.save(config, pathlib.Path(model_dir) / "config.json")
     with_boxes = sum(len(r.boxes) > 0 for r in dataset.records)
     console.print(
-        f"{len(dataset.records)} photos ({with_boxes} with boxes, {dataset.dropped_boxes} boxes without area dropped), "
+        f"{len(dataset.records)} photos, {with_boxes} with boxes "
+        f"({dataset.dropped_boxes} boxes without area dropped), "
         f"{len(dataset.class_names)} classes; {strategy.num_replicas_in_sync} replica(s), "
         f"learning rate {config.train.peak_learning_rate:g} for {config.train.batch_size} images a step"
     )
@@ -91,7 +92,9 @@ def predict_photos(model_dir, overrides, checkpoint, images, output, min_score):
     output = pathlib.Path(output or pathlib.Path(model_dir) / "predictions")
     bar, task = progress_bar(len(paths), 0, "photos")
     with bar:
-        read, found = predict.predict(model, paths, output, min_score, lambda n: bar.update(task, completed=n))
+        read, found = predict.predict(
+            model, paths, output, min_score, lambda n: bar.update(task, completed=n)
+        )
     console.print(f"{found} detections on {read} of {len(paths)} photos: {output}")
 
 
@@ -110,7 +113,9 @@ def with_classes(config, dataset):
     """
     count, given = len(dataset.class_names), config.model.num_classes
     if given not in (0, count):
-        raise ConfigError(f"model.num_classes={given}: the training data has {count} classes; expected {count}, or 0")
+        raise ConfigError(
+            f"model.num_classes={given}: the training data has {count} classes; expected {count}, or 0"
+        )
     changes = {
         "model.num_classes": count,
         "data.class_names": dataset.class_names,
@@ -181,7 +186,9 @@ def _check_resume(config, model_dir):
     changed = config_lib.differences(config_lib.load(path), config)
     for key, (old, new) in changed.items():
         if key in FIXED or not key.startswith(CHANGEABLE):
-            raise CheckpointError(f"{path}: has {key}={old}, this run asks for {new}; choose another --model_dir")
+            raise CheckpointError(
+                f"{path}: has {key}={old}, this run asks for {new}; choose another --model_dir"
+            )
     if changed:
         told = ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changed.items())
         console.print(f"changed since the run began: {told}")

@@ -22,7 +22,9 @@ def find_photos(pattern):
     if path.is_dir():
         found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
     else:
-        found = sorted(pathlib.Path(p) for p in glob.glob(pattern, recursive=True) if pathlib.Path(p).is_file())
+        found = sorted(
+            pathlib.Path(p) for p in glob.glob(pattern, recursive=True) if pathlib.Path(p).is_file()
+        )
     if not found:
         raise DataError(f"--images={pattern}: no photos there; expected a folder, a file or a glob pattern")
     return found
@@ -56,7 +58,9 @@ def predict(model, paths, output, min_score=0.5, on_photo=lambda count: None):
             logging.warning("skipped: %s", error)
             continue
         [found] = model.detect([photo])
-        images.append({"id": number, "file_name": str(path), "height": photo.shape[0], "width": photo.shape[1]})
+        images.append(
+            {"id": number, "file_name": str(path), "height": photo.shape[0], "width": photo.shape[1]}
+        )
         for result in as_results(number, found):
             box = result["bbox"]
             annotations.append({"id": len(annotations) + 1, "iscrowd": 0, "area": box[2] * box[3]} | result)

@@ -8,7 +8,8 @@ from fpn_tf.config import Config, ConfigError
 
 def test_overrides_follow_the_fields_types():
     changed = config.override(
-        Config(), ["train.steps=10", "data.train_short_sides=640,800", "data.flip=false", "train.learning_rate=0.5"]
+        Config(),
+        ["train.steps=10", "data.train_short_sides=640,800", "data.flip=false", "train.learning_rate=0.5"],
     )
     assert changed.train.steps == 10
     assert changed.data.train_short_sides == (640, 800)
@@ -61,7 +62,12 @@ def test_json_round_trip(tmp_path, tiny_config):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "not valid JSON"), ('{"train": {"stepz": 1}}', "no such key"), ("[]", "expected an object"), (None, "no such file")],
+    [
+        ("{", "not valid JSON"),
+        ('{"train": {"stepz": 1}}', "no such key"),
+        ("[]", "expected an object"),
+        (None, "no such file"),
+    ],
 )
 def test_a_bad_config_file_is_named(tmp_path, content, message):
     path = tmp_path / "config.json"

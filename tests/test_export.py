@@ -50,7 +50,9 @@ def test_it_serves_what_detect_gives(tiny_config, tmp_path):
     rng = np.random.default_rng(0)
     files = []
     for i, (size, kind) in enumerate([((100, 140), "JPEG"), ((150, 90), "PNG"), ((64, 96), "JPEG")]):
-        small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(size[::-1], Image.Resampling.BICUBIC)
+        small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(
+            size[::-1], Image.Resampling.BICUBIC
+        )
         file = io.BytesIO()
         small.save(file, kind)
         files.append(tmp_path / f"{i}.{kind.lower()}")

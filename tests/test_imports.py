@@ -67,4 +67,6 @@ def test_tensorflow_stays_in_its_rooms(name):
     if name in TENSORFLOW or room(name) in TENSORFLOW - {"geometry"}:
         return
     for module, _ in imported(name):
-        assert name in LAZILY or module.split(".")[0] not in ("tensorflow", "tensorflow_datasets"), f"{name} imports {module}"
+        assert name in LAZILY or module.split(".")[0] not in ("tensorflow", "tensorflow_datasets"), (
+            f"{name} imports {module}"
+        )

@@ -14,7 +14,8 @@ from fpn_tf import FasterRCNN, config
 
 HERE = pathlib.Path(__file__).parent
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None or keras.config.backend() != "tensorflow", reason="needs jax beside tensorflow"
+    importlib.util.find_spec("jax") is None or keras.config.backend() != "tensorflow",
+    reason="needs jax beside tensorflow",
 )
 WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = None\n"
 
@@ -23,7 +24,13 @@ def run_on_jax(*arguments):
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     environment.pop("PYTEST_XDIST_WORKER", None)
     return subprocess.run(
-        [sys.executable, *arguments], env=environment, cwd=HERE.parent, capture_output=True, text=True, timeout=600, check=False
+        [sys.executable, *arguments],
+        env=environment,
+        cwd=HERE.parent,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
 
 
@@ -35,7 +42,9 @@ def test_the_core_passes_its_tests_on_jax():
 
 
 def test_imports_without_tensorflow():
-    done = run_on_jax("-c", WITHOUT_TENSORFLOW + "import fpn_tf, keras; print(keras.backend.backend(), *fpn_tf.__all__)")
+    done = run_on_jax(
+        "-c", WITHOUT_TENSORFLOW + "import fpn_tf, keras; print(keras.backend.backend(), *fpn_tf.__all__)"
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith("jax BoxHead")
 
@@ -53,7 +62,9 @@ np.savez(folder + "/jax.npz", **found._asdict())
 
 @pytest.mark.parametrize("sampling_ratio", [2, 0])
 def test_same_weights_same_detections(tiny_config, tmp_path, sampling_ratio):
-    settings = config.replace(tiny_config, **{"model.roi.sampling_ratio": sampling_ratio, "model.norm": "group_norm"})
+    settings = config.replace(
+        tiny_config, **{"model.roi.sampling_ratio": sampling_ratio, "model.norm": "group_norm"}
+    )
     keras.utils.set_random_seed(1)
     model = FasterRCNN(settings)
     photo = np.random.default_rng(0).integers(0, 256, (75, 110, 3), dtype=np.uint8)

@@ -48,7 +48,10 @@ def test_head_losses_by_hand():
 
 def test_extreme_logits_stay_finite_and_nothing_valid_is_zero():
     targets = RPNTargets(
-        np.zeros((1, 2), np.int32), np.array([[0.0, 1.0]], np.float32), np.zeros((1, 2, 4), np.float32), np.ones((1, 2), bool)
+        np.zeros((1, 2), np.int32),
+        np.array([[0.0, 1.0]], np.float32),
+        np.zeros((1, 2, 4), np.float32),
+        np.ones((1, 2), bool),
     )
     logits = np.array([[1e4, -1e4]], np.float32)
     objectness, _ = losses.rpn_losses(logits, np.zeros((1, 2, 4), np.float32), targets, 0.0)

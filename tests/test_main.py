@@ -34,7 +34,11 @@ def main(*arguments, overrides=()):
 
 
 def train(model_dir, overrides, *more):
-    return main("--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}", overrides=[*SMALL, "model.num_classes=0", *overrides, *more])
+    return main(
+        "--experiment=coco_r50_fpn_1x",
+        f"--model_dir={model_dir}",
+        overrides=[*SMALL, "model.num_classes=0", *overrides, *more],
+    )
 
 
 def paths(root):
@@ -99,7 +103,13 @@ def test_eval_predict_and_export_read_the_model_dir(trained, tmp_path):
     shutil.copytree(root / "images", tmp_path / "photos")
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"broken")
     Image.new("L", (70, 50), 99).save(tmp_path / "photos" / "grey.jpg")
-    done = main("--mode=predict", f"--model_dir={model_dir}", f"--images={tmp_path}/photos", f"--output={tmp_path}/out", "--min_score=0")
+    done = main(
+        "--mode=predict",
+        f"--model_dir={model_dir}",
+        f"--images={tmp_path}/photos",
+        f"--output={tmp_path}/out",
+        "--min_score=0",
+    )
     assert done.returncode == 0, done.stderr
     assert "broken.jpg" in done.stderr
     assert len(list((tmp_path / "out").glob("*.png"))) == 7
@@ -114,7 +124,11 @@ def test_eval_predict_and_export_read_the_model_dir(trained, tmp_path):
 
 def test_scoring_a_result_file(trained):
     root, model_dir, _ = trained
-    done = main("--mode=eval", f"--detections={model_dir}/eval/detections.json", f"--annotations={root}/annotations.json")
+    done = main(
+        "--mode=eval",
+        f"--detections={model_dir}/eval/detections.json",
+        f"--annotations={root}/annotations.json",
+    )
     assert done.returncode == 0, done.stderr
     assert "AP_medium" in done.stdout
 
@@ -137,9 +151,21 @@ def test_a_run_that_cannot_be_continued_is_refused_and_kept(trained):
         (["--mode=predict", "--model_dir=x"], [], "--images: missing"),
         (["--mode=predict", "--model_dir=x", "--images=/nonexistent/*.jpg"], [], "no photos there"),
         (["--mode=eval", "--detections=x.json"], [], "expected both or neither"),
-        (["--experiment=coco_r50_fpn_1x", "--model_dir={tmp}"], ["data.root=/nonexistent"], "/nonexistent/train2017: no such folder"),
-        (["--experiment=bccd_r50_fpn", "--model_dir={tmp}"], ["data.root={root}", *paths("{root}")[1:], "model.num_classes=5"], "has 3 classes"),
-        (["--experiment=bccd_r50_fpn", "--model_dir={tmp}"], [*paths("{root}"), "model.backbone_weights=/nonexistent.npz"], "/nonexistent.npz: "),
+        (
+            ["--experiment=coco_r50_fpn_1x", "--model_dir={tmp}"],
+            ["data.root=/nonexistent"],
+            "/nonexistent/train2017: no such folder",
+        ),
+        (
+            ["--experiment=bccd_r50_fpn", "--model_dir={tmp}"],
+            ["data.root={root}", *paths("{root}")[1:], "model.num_classes=5"],
+            "has 3 classes",
+        ),
+        (
+            ["--experiment=bccd_r50_fpn", "--model_dir={tmp}"],
+            [*paths("{root}"), "model.backbone_weights=/nonexistent.npz"],
+            "/nonexistent.npz: ",
+        ),
     ],
 )
 def test_mistakes_end_with_one_line(trained, tmp_path, arguments, overrides, message):

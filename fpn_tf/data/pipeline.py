@@ -39,7 +39,9 @@ def open_dataset(data, split):
         from fpn_tf.data import tfds_source
 
         return tfds_source.load(data.tfds_name, getattr(data, f"tfds_{split}_split"), data.tfds_dir)
-    raise DataError(f"no {split} data: set data.{split}_annotations and data.{split}_images, or data.tfds_name")
+    raise DataError(
+        f"no {split} data: set data.{split}_annotations and data.{split}_images, or data.tfds_name"
+    )
 
 
 def training_batches(loader, data, batch_size, seed, first_step=0, replicas=1):

@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 CLASSES = ("circle", "square", "triangle", "star", "cross", "crescent")
 SIZES = ((128, 160), (160, 128))  # (height, width): landscape and portrait
@@ -22,7 +22,6 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of the generated set."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}
 
     def _info(self):
         return self.dataset_info_from_configs(
@@ -184,7 +183,20 @@ def _corners(label):
         return polar((np.arange(10) - 2.5) * np.pi / 5, np.where(np.arange(10) % 2, 0.42, 1.0))
     if name == "cross":
         a, b = 0.95, 0.32
-        arm = [(a, -b), (a, b), (b, b), (b, a), (-b, a), (-b, b), (-a, b), (-a, -b), (-b, -b), (-b, -a), (b, -a), (b, -b)]
+        arm = [
+            (a, -b),
+            (a, b),
+            (b, b),
+            (b, a),
+            (-b, a),
+            (-b, b),
+            (-a, b),
+            (-a, -b),
+            (-b, -b),
+            (-b, -a),
+            (b, -a),
+            (b, -b),
+        ]
         return np.asarray(arm)
     outer = polar(np.linspace(0.9, 2 * np.pi - 0.9, 40), np.ones(40))
     inner = np.array([0.45, 0]) + polar(np.linspace(2 * np.pi - 1.45, 1.45, 40), np.full(40, 0.79))

@@ -36,7 +36,9 @@ def load(name, split, data_dir=""):
         builder.download_and_prepare()
         source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
-        raise DataError(f"data.tfds_name={name}, split {split}: {str(error).strip().splitlines()[0]}") from None
+        raise DataError(
+            f"data.tfds_name={name}, split {split}: {str(error).strip().splitlines()[0]}"
+        ) from None
     features = builder.info.features
     if "objects" not in features or "bbox" not in features["objects"].feature:
         raise DataError(f"data.tfds_name={name}: has no objects/bbox; expected a detection data set")
@@ -65,14 +67,18 @@ def from_examples(source, class_names, category_ids):
             width, height = image.size
         name = _text(example.get("image/filename", index))
         image_id = int(example["image/id"]) if "image/id" in example else _number(name, index)
-        coco["images"].append({"id": image_id, "file_name": name, "width": width, "height": height, "index": index})
+        coco["images"].append(
+            {"id": image_id, "file_name": name, "width": width, "height": height, "index": index}
+        )
         for box in _boxes(example["objects"], width, height):
             box |= {"id": len(coco["annotations"]) + 1, "image_id": image_id}
             box["category_id"] = category_ids[box.pop("label")]
             coco["annotations"].append(box)
     if len({image["id"] for image in coco["images"]}) < len(coco["images"]):
         raise DataError("TFDS examples: two images have the same id; expected them to differ")
-    return from_coco_dict(coco, lambda image: _encoded(source[image["index"]]), lambda image: image["file_name"])
+    return from_coco_dict(
+        coco, lambda image: _encoded(source[image["index"]]), lambda image: image["file_name"]
+    )
 
 
 def _boxes(objects, width, height):

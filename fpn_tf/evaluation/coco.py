@@ -76,7 +76,5 @@ def as_results(image_id, detections):
             "bbox": [round(float(v), 3) for v in (x1, y1, x2 - x1, y2 - y1)],
             "score": float(score),
         }
-        for (x1, y1, x2, y2), score, category in zip(
-            detections.boxes, detections.scores, detections.classes
-        )
+        for (x1, y1, x2, y2), score, category in zip(detections.boxes, detections.scores, detections.classes)
     ]

@@ -4,9 +4,9 @@ import pathlib
 
 from fpn_tf import files
 from fpn_tf.data.coco_folder import read_json
-from fpn_tf.errors import DataError
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import evaluation_batches
+from fpn_tf.errors import DataError
 from fpn_tf.evaluation import coco
 
 
@@ -75,7 +75,9 @@ def score(dataset, found, annotations=None):
     truth = annotations or dataset.coco
     unknown = set(ids) - {image["id"] for image in truth["images"]}
     if unknown:
-        raise DataError(f"eval.annotations: has no image {min(unknown)}; expected the ids of the evaluated photos")
+        raise DataError(
+            f"eval.annotations: has no image {min(unknown)}; expected the ids of the evaluated photos"
+        )
     return coco.evaluate(truth, results, ids), results
 
 
@@ -104,7 +106,9 @@ def score_files(detections, annotations):
         if missing:
             raise DataError(f"{detections}: [{i}] has no '{min(missing)}'; expected COCO's result format")
         if result["image_id"] not in known:
-            raise DataError(f"{detections}: [{i}].image_id = {result['image_id']} is no image of {annotations}")
+            raise DataError(
+                f"{detections}: [{i}].image_id = {result['image_id']} is no image of {annotations}"
+            )
     return coco.evaluate(truth, results)
 
 
@@ -113,5 +117,7 @@ def read_truth(path):
     truth = read_json(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(truth, dict) or not isinstance(truth.get(key), list):
-            raise DataError(f"{path}: no list '{key}'; expected COCO format (images, annotations, categories)")
+            raise DataError(
+                f"{path}: no list '{key}'; expected COCO format (images, annotations, categories)"
+            )
     return truth

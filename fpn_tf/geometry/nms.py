@@ -66,7 +66,7 @@ def nms_by_chunks(boxes, scores, valid, iou_threshold, max_output, chunk=CHUNK):
     sorted_boxes = ops.take_along_axis(boxes, order[..., None], axis=1)
 
     def chunk_of(x, start):
-        return ops.slice(x, [0, start] + [0] * (len(x.shape) - 2), [rows, chunk] + list(x.shape[2:]))
+        return ops.slice(x, [0, start] + [0] * (len(x.shape) - 2), [rows, chunk, *x.shape[2:]])
 
     def more_to_do(start, kept_count, indices, kept_boxes):
         return ops.logical_and(start < padded, ops.any(kept_count < max_output))

@@ -120,7 +120,7 @@ def roi_align_by_gather(pyramid, boxes, box_levels, output_size, sampling_ratio,
         cells = (start + y_index * row)[..., :, None] + x_index[..., None, :]  # [B, R, S, S]
         flat = ops.reshape(cells, [batch, -1, 1])
         values = ops.take_along_axis(table, flat, axis=1)
-        values = ops.reshape(values, list(cells.shape) + [channels])
+        values = ops.reshape(values, [*cells.shape, channels])
         weights = y_weight[..., :, None, None] * x_weight[..., None, :, None]
         return values * ops.cast(weights, values.dtype)
 

@@ -59,9 +59,7 @@ def roi_align_adaptive(pyramid, boxes, box_levels, output_size, sampling_ratio, 
             members = tf.where(group == i)  # [M, 1]
             rows, columns = unique[i] // 65536, unique[i] % 65536
             size = tf.stack([rows, columns]) * output_size
-            crops = _sample(
-                padded, tf.gather_nd(rois, members), tf.gather_nd(image_index, members), size
-            )
+            crops = _sample(padded, tf.gather_nd(rois, members), tf.gather_nd(image_index, members), size)
             bins = tf.stack([-1, output_size, rows, output_size, columns, channels])
             means = tf.reduce_mean(tf.reshape(crops, bins), axis=(2, 4))
             return i + 1, tf.tensor_scatter_nd_update(pooled, members, means)

@@ -27,7 +27,11 @@ class BoxHead(keras.layers.Layer):
 
         def dense(units, inputs, name, initializer, activation=None):
             layer = keras.layers.Dense(
-                units, activation=activation, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
+                units,
+                activation=activation,
+                kernel_initializer=initializer,
+                name=name,
+                dtype=self.dtype_policy,
             )
             layer.build((None, None, inputs))
             return layer

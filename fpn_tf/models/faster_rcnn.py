@@ -68,7 +68,8 @@ class FasterRCNN(keras.Model):
         )
         self.fpn = FeaturePyramid(model.fpn_channels, name="fpn", dtype=policy)
         self.cell_anchors = [
-            base_anchors((size,), model.rpn.anchor_ratios, model.rpn.rounded_anchors) for size in model.rpn.anchor_sizes
+            base_anchors((size,), model.rpn.anchor_ratios, model.rpn.rounded_anchors)
+            for size in model.rpn.anchor_sizes
         ]
         self.rpn_head = RPNHead(len(model.rpn.anchor_ratios), name="rpn_head", dtype=policy)
         self.roi_pooler = ROIAlign(
@@ -81,7 +82,9 @@ class FasterRCNN(keras.Model):
             autocast=False,
         )
         self.box_head = BoxHead(model.num_classes, roi.hidden_units, name="box_head", dtype=policy)
-        self.loss_trackers = [keras.metrics.Mean(name=name) for name in Losses._fields if name != "total_loss"]
+        self.loss_trackers = [
+            keras.metrics.Mean(name=name) for name in Losses._fields if name != "total_loss"
+        ]
         self._detector = None  # compiled at the first use
         self.build()
 
@@ -288,4 +291,3 @@ class FasterRCNN(keras.Model):
     @classmethod
     def from_config(cls, values):
         return cls(config_lib.from_dict(values["config"]), name=values["name"])
-

@@ -38,7 +38,9 @@ class FeaturePyramid(keras.layers.Layer):
     def build(self, input_shape):
         self.levels = sorted(int(name[1:]) for name in input_shape)
         if not self.levels or self.levels != list(range(self.levels[0], self.levels[-1] + 1)):
-            raise ValueError(f"maps {sorted(input_shape)}: expected consecutive levels such as c2, c3, c4, c5")
+            raise ValueError(
+                f"maps {sorted(input_shape)}: expected consecutive levels such as c2, c3, c4, c5"
+            )
 
         def conv(kernel_size, kind, level, channels):
             layer = keras.layers.Conv2D(

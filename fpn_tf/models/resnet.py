@@ -35,7 +35,9 @@ class ConvNorm(keras.layers.Layer):
         activation: e.g. "relu", or None.
     """
 
-    def __init__(self, filters, kernel_size, strides=1, norm="frozen_bn", epsilon=1e-5, activation=None, **kwargs):
+    def __init__(
+        self, filters, kernel_size, strides=1, norm="frozen_bn", epsilon=1e-5, activation=None, **kwargs
+    ):
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.strides = filters, kernel_size, strides
         self.norm_kind, self.epsilon = norm, epsilon
@@ -44,7 +46,9 @@ class ConvNorm(keras.layers.Layer):
             groups = max(g for g in (32, 16, 8, 4, 2, 1) if filters % g == 0)
             self.norm = keras.layers.GroupNormalization(groups, epsilon=epsilon, dtype=self.dtype_policy)
         elif norm == "sync_bn":
-            self.norm = keras.layers.BatchNormalization(epsilon=epsilon, synchronized=True, dtype=self.dtype_policy)
+            self.norm = keras.layers.BatchNormalization(
+                epsilon=epsilon, synchronized=True, dtype=self.dtype_policy
+            )
         elif norm != "frozen_bn":
             raise ValueError(f"norm={norm!r}: expected frozen_bn, sync_bn or group_norm")
 
@@ -152,7 +156,9 @@ class ResNet(keras.layers.Layer):
     Source: arXiv 1512.03385, table 1; stride placement of torchvision by default.
     """
 
-    def __init__(self, depth=50, stride_in_1x1=False, norm="frozen_bn", epsilon=1e-5, frozen_stages=0, **kwargs):
+    def __init__(
+        self, depth=50, stride_in_1x1=False, norm="frozen_bn", epsilon=1e-5, frozen_stages=0, **kwargs
+    ):
         super().__init__(**kwargs)
         name = "resnet_tiny" if depth == "tiny" else f"resnet{depth}"
         if name not in SPECS:
@@ -161,7 +167,9 @@ class ResNet(keras.layers.Layer):
         self.frozen_stages = frozen_stages
         bottleneck, counts, channels = SPECS[name]
         norm_options = {"norm": norm, "epsilon": epsilon}
-        self.stem = ConvNorm(channels, 7, 2, activation="relu", name="stem", dtype=self.dtype_policy, **norm_options)
+        self.stem = ConvNorm(
+            channels, 7, 2, activation="relu", name="stem", dtype=self.dtype_policy, **norm_options
+        )
         self.stages = []
         for stage, count in enumerate(counts):
             blocks = []

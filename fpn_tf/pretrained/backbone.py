@@ -7,7 +7,12 @@ import numpy as np
 
 from fpn_tf.errors import WeightsError
 
-NORM_NAMES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+NORM_NAMES = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
 
 
 def load_backbone_weights(backbone, model_config):
@@ -27,7 +32,9 @@ def load_backbone_weights(backbone, model_config):
     if source == "imagenet":
         classes = {50: keras.applications.ResNet50, 101: keras.applications.ResNet101}
         if backbone.depth not in classes:
-            raise WeightsError(f"model.backbone_weights=imagenet: keras.applications has no {model_config.backbone}")
+            raise WeightsError(
+                f"model.backbone_weights=imagenet: keras.applications has no {model_config.backbone}"
+            )
         if not model_config.stride_in_1x1 or model_config.pixel_order != "bgr":
             raise WeightsError(
                 "model.backbone_weights=imagenet: these weights need model.stride_in_1x1=true, "
@@ -44,7 +51,9 @@ def read_npz(path):
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror or error}; expected an .npz of backbone weights") from None
+        raise WeightsError(
+            f"{path}: {error.strerror or error}; expected an .npz of backbone weights"
+        ) from None
     except (ValueError, zipfile.BadZipFile, AttributeError) as error:
         raise WeightsError(f"{path}: not an .npz of plain arrays ({error})") from None
 
@@ -89,7 +98,9 @@ def load_torchvision_names(backbone, arrays, name):
             if value.ndim == 4:
                 value = value.transpose(2, 3, 1, 0)  # OIHW -> HWIO
             if value.shape != tuple(weight.shape):
-                wrong.append(f"{key} is {value.shape}, expected {tuple(weight.shape)} (height, width, in, out)")
+                wrong.append(
+                    f"{key} is {value.shape}, expected {tuple(weight.shape)} (height, width, in, out)"
+                )
             assignments.append((weight, value))
     wrong += [f"{key} is left over" for key in sorted(left)]
     if wrong:

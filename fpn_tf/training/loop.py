@@ -8,14 +8,14 @@ import time
 
 import numpy as np
 
+from fpn_tf.checkpoint import Checkpoints
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import training_batches
-from fpn_tf.errors import Interrupted, NonFiniteLossError
+from fpn_tf.errors import InterruptedRunError, NonFiniteLossError
 from fpn_tf.evaluation.evaluator import errors_of
 from fpn_tf.models.faster_rcnn import FasterRCNN
 from fpn_tf.pretrained.backbone import load_backbone_weights
 from fpn_tf.structures import Losses
-from fpn_tf.checkpoint import Checkpoints
 from fpn_tf.training.optimizer import make_optimizer
 from fpn_tf.training.progress import RunLog, console, progress_bar, status
 from fpn_tf.training.step import make_train_step
@@ -70,7 +70,7 @@ def train(config, dataset, model_dir, strategy, evaluate=None):
         (model, step): the trained model and the number of steps it has seen.
 
     Raises:
-        Interrupted: after saving, on Ctrl-C or SIGTERM.
+        InterruptedRunError: after saving, on Ctrl-C or SIGTERM.
         NonFiniteLossError: at the first loss that is not finite; nothing is saved.
         DataError: too many unreadable photos.
     """
@@ -94,7 +94,9 @@ def train(config, dataset, model_dir, strategy, evaluate=None):
         return training_batches(loader, config.data, settings.batch_size, settings.seed, first_step, replicas)
 
     distributed = strategy.distribute_datasets_from_function(batches)
-    train_step = make_train_step(model, optimizer, strategy, distributed.element_spec, settings.accumulation_steps)
+    train_step = make_train_step(
+        model, optimizer, strategy, distributed.element_spec, settings.accumulation_steps
+    )
     log = RunLog(model_dir, first_step)
     bar, task = progress_bar(settings.steps, first_step, "training")
     with caught_signals() as caught, errors_of(loader), bar:
@@ -119,7 +121,9 @@ def train(config, dataset, model_dir, strategy, evaluate=None):
             if step % settings.checkpoint_every == 0 or last or caught or due:
                 checkpoints.save(model, optimizer, step)
             if caught and not last:
-                raise Interrupted(f"{caught[0]} at step {step}: saved; the same command goes on from there")
+                raise InterruptedRunError(
+                    f"{caught[0]} at step {step}: saved; the same command goes on from there"
+                )
             if due:
                 checkpoints.keep_best(step, evaluate(model, step))
                 since = time.monotonic()

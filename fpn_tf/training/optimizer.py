@@ -20,7 +20,9 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         warmup_factor: share of the rate at step 0.
     """
 
-    def __init__(self, peak, steps, kind="step", decay_at=(), decay_factor=0.1, warmup_steps=0, warmup_factor=0.001):
+    def __init__(
+        self, peak, steps, kind="step", decay_at=(), decay_factor=0.1, warmup_steps=0, warmup_factor=0.001
+    ):
         self.peak, self.steps, self.kind = peak, steps, kind
         self.decay_at, self.decay_factor = tuple(decay_at), decay_factor
         self.warmup_steps, self.warmup_factor = warmup_steps, warmup_factor

@@ -9,7 +9,12 @@ import tensorflow as tf
 
 console = rich.console.Console(soft_wrap=True, highlight=False)
 
-SHORT = {"rpn_objectness_loss": "rpn obj", "rpn_box_loss": "rpn box", "head_class_loss": "cls", "head_box_loss": "box"}
+SHORT = {
+    "rpn_objectness_loss": "rpn obj",
+    "rpn_box_loss": "rpn box",
+    "head_class_loss": "cls",
+    "head_box_loss": "box",
+}
 
 
 def progress_bar(total, done, unit):
@@ -29,7 +34,9 @@ def progress_bar(total, done, unit):
 def status(losses, learning_rate, images_per_second):
     """One line: the total, the four losses, learning rate and speed."""
     parts = "  ".join(f"{SHORT[name]} {losses[name]:.3f}" for name in SHORT)
-    return f"loss {losses['total_loss']:.3f} ({parts})  lr {learning_rate:.2g}  {images_per_second:.1f} images/s"
+    return (
+        f"loss {losses['total_loss']:.3f} ({parts})  lr {learning_rate:.2g}  {images_per_second:.1f} images/s"
+    )
 
 
 class RunLog:

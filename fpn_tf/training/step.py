@@ -40,7 +40,9 @@ def make_train_step(model, optimizer, strategy, element_spec, accumulation_steps
     @tf.function(input_signature=element_spec, jit_compile=False)
     def train_step(x, y):
         per_replica = strategy.run(replica_step, args=(x, y))
-        return Losses(*(strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None) for loss in per_replica))
+        return Losses(
+            *(strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None) for loss in per_replica)
+        )
 
     return train_step
 

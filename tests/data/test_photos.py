@@ -23,7 +23,8 @@ def halves(mode="RGB"):
 
 
 @pytest.mark.parametrize(
-    ("mode", "kind"), [("RGB", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG"), ("P", "GIF")]
+    ("mode", "kind"),
+    [("RGB", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG"), ("P", "GIF")],
 )
 def test_every_mode_comes_out_as_rgb(mode, kind):
     photo = photos.decode_rgb(encoded(halves(mode), kind))
@@ -51,7 +52,9 @@ def test_exif_rotation_is_applied(tmp_path):
     assert photos.upright_size(tmp_path / "x.jpg") == (40, 20)
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", encoded(halves(), "JPEG")[:400], encoded(halves(), "PNG")[:60]])
+@pytest.mark.parametrize(
+    "data", [b"", b"no picture", encoded(halves(), "JPEG")[:400], encoded(halves(), "PNG")[:60]]
+)
 def test_unreadable_files_are_named(data):
     with pytest.raises(PhotoError, match=r"holiday.jpg: not a readable picture") as caught:
         photos.decode_rgb(data, "holiday.jpg")
@@ -85,9 +88,9 @@ def test_the_exported_graph_sizes_and_resizes_as_photos_does():
     for _ in range(200):
         size, short = rng.integers(1, 4000, 2), int(rng.integers(1, 1200))
         bound = short + int(rng.integers(0, 900))
-        assert tuple(export.resized_size(tf.constant(size, tf.int32), short, bound).numpy()) == photos.resized_size(
-            tuple(size), short, bound
-        )
+        assert tuple(
+            export.resized_size(tf.constant(size, tf.int32), short, bound).numpy()
+        ) == photos.resized_size(tuple(size), short, bound)
     smooth = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((120, 90))
     photo = np.asarray(smooth)
     for size in ((45, 60), (33, 101), (180, 240), (90, 120)):

@@ -30,7 +30,13 @@ def test_canvases_are_few_and_multiples_of_32():
 
 @pytest.mark.parametrize(
     ("size", "canvas"),
-    [((480, 640), (800, 1088)), ((640, 480), (1088, 800)), ((427, 640), (800, 1344)), ((1, 3000), (800, 1344)), ((5, 5), (800, 1088))],
+    [
+        ((480, 640), (800, 1088)),
+        ((640, 480), (1088, 800)),
+        ((427, 640), (800, 1344)),
+        ((1, 3000), (800, 1344)),
+        ((5, 5), (800, 1088)),
+    ],
 )
 def test_each_photo_has_a_canvas(size, canvas):
     data = DataConfig()
@@ -53,7 +59,10 @@ def test_a_plan_is_a_function_of_seed_and_step():
     data = DataConfig(train_short_sides=(640, 704, 800))
 
     def take(seed, first, count):
-        return [tuple(map(str, p)) for p in itertools.islice(plans.training_plan(many, data, 2, seed, first), count)]
+        return [
+            tuple(map(str, p))
+            for p in itertools.islice(plans.training_plan(many, data, 2, seed, first), count)
+        ]
 
     assert take(0, 0, 9)[5:] == take(0, 5, 4)
     assert take(0, 0, 3) != take(1, 0, 3)
@@ -92,13 +101,17 @@ def test_flipped_and_scaled_boxes_frame_the_same_pixels(folder_config):
     checked = 0
     for flip in (False, True):
         for index, record in enumerate(dataset.records):
-            plan = plans.BatchPlan(0, (192, 192), np.array([index]), np.array([128]), np.array([flip]), np.zeros(1, np.int32))
+            plan = plans.BatchPlan(
+                0, (192, 192), np.array([index]), np.array([128]), np.array([flip]), np.zeros(1, np.int32)
+            )
             batch = Loader(dataset, data).training_batch(plan)
             height, width = batch["image_sizes"][0]
             assert not batch["images"][0, height:].any()
             assert not batch["images"][0, :, width:].any()
             # The last object is on top: its middle shows its colour.
-            for box, label in list(zip(batch["boxes"][0], batch["classes"][0]))[len(record.boxes) - 1 : len(record.boxes)]:
+            for box, label in list(zip(batch["boxes"][0], batch["classes"][0]))[
+                len(record.boxes) - 1 : len(record.boxes)
+            ]:
                 x, y = int((box[0] + box[2]) / 2), int((box[1] + box[3]) / 2)
                 assert np.abs(batch["images"][0, y, x].astype(int) - colors[label - 1]).max() < 20
                 checked += 1
@@ -111,7 +124,10 @@ def test_batches_are_those_of_the_plan_and_resume_in_the_middle(folder_config):
     def take(first, count, replicas=1):
         loader = Loader(dataset, folder_config.data)
         batches = training_batches(loader, folder_config.data, 2, 0, first, replicas)
-        return [(x["images"].numpy(), y["boxes"].numpy(), y["sample_seeds"].numpy()) for x, y in batches.take(count)]
+        return [
+            (x["images"].numpy(), y["boxes"].numpy(), y["sample_seeds"].numpy())
+            for x, y in batches.take(count)
+        ]
 
     whole = take(0, 5)
     for a, b in zip(whole[3:], take(3, 2)):
@@ -131,12 +147,17 @@ def test_a_truncated_photo_is_named_counted_and_replaced(folder_config, coco_fol
     truncate(coco_folder, "photo_0.png")
     dataset = open_dataset(folder_config.data, "train")
     loader = Loader(dataset, folder_config.data)
-    plan = plans.BatchPlan(0, (64, 96), np.array([0, 2]), np.array([64] * 2), np.zeros(2, bool), np.zeros(2, np.int32))
+    plan = plans.BatchPlan(
+        0, (64, 96), np.array([0, 2]), np.array([64] * 2), np.zeros(2, bool), np.zeros(2, np.int32)
+    )
     batch = loader.training_batch(plan)
     assert list(loader.bad) == [0]
     assert "photo_0.png" in loader.bad[0]
     np.testing.assert_array_equal(batch["images"][0], batch["images"][1])  # record 2 is the next that fits
-    found = [b["indices"].numpy() for b in evaluation_batches(Loader(dataset, folder_config.data), folder_config.data, 2)]
+    found = [
+        b["indices"].numpy()
+        for b in evaluation_batches(Loader(dataset, folder_config.data), folder_config.data, 2)
+    ]
     assert sorted(np.concatenate(found)) == [1, 2, 3, 4, 5]
 
 
@@ -156,11 +177,18 @@ def test_too_many_bad_files_end_the_run(folder_config, coco_folder):
     class Nothing:
         def detect_batch(self, batch):
             count = len(batch["images"])
-            return [np.zeros((count, 1, 4)), np.zeros((count, 1)), np.zeros((count, 1), int), np.zeros((count, 1), bool)]
+            return [
+                np.zeros((count, 1, 4)),
+                np.zeros((count, 1)),
+                np.zeros((count, 1), int),
+                np.zeros((count, 1), bool),
+            ]
 
         def in_photo(self, *parts):
             return parts
 
-    with pytest.raises(DataError, match=r"2 of 6 photos cannot be read, more than data.max_bad_fraction=0.2") as caught:
+    with pytest.raises(
+        DataError, match=r"2 of 6 photos cannot be read, more than data.max_bad_fraction=0.2"
+    ) as caught:
         detect_dataset(Nothing(), open_dataset(strict.data, "eval"), strict)
     assert "\n" not in str(caught.value)

@@ -61,10 +61,19 @@ def test_sizes_that_are_not_told_are_read_from_the_files(coco_folder):
         (lambda c: c["images"][0].update(width=0), "images[0].width = 0"),
         (lambda c: c["images"][1].update(id=100), "images[1].id = 100: stands there twice"),
         (lambda c: c["categories"][1].update(id=7), "categories[1].id = 7: stands there twice"),
-        (lambda c: c["annotations"][1].update(category_id=5), "annotations[1] (id 2): category_id = 5 is none"),
+        (
+            lambda c: c["annotations"][1].update(category_id=5),
+            "annotations[1] (id 2): category_id = 5 is none",
+        ),
         (lambda c: c["annotations"][1].update(image_id=5), "annotations[1] (id 2): image_id = 5 is no image"),
-        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "bbox = [1, 2, 3]; expected [x, y, width, height]"),
-        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "expected [x, y, width, height]"),
+        (
+            lambda c: c["annotations"][0].update(bbox=[1, 2, 3]),
+            "bbox = [1, 2, 3]; expected [x, y, width, height]",
+        ),
+        (
+            lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")]),
+            "expected [x, y, width, height]",
+        ),
         (lambda c: c["images"][0].update(file_name="gone.png"), "gone.png: no such file"),
     ],
 )
@@ -106,7 +115,12 @@ def test_examples_in_the_features_of_coco():
     def example(image_id, objects):
         keys = ("area", "bbox", "id", "is_crowd", "label")
         columns = {k: [o[i] for o in objects] for i, k in enumerate(keys)}
-        return {"image": jpeg(40, 80), "image/filename": b"x.jpg", "image/id": np.int64(image_id), "objects": columns}
+        return {
+            "image": jpeg(40, 80),
+            "image/filename": b"x.jpg",
+            "image/id": np.int64(image_id),
+            "objects": columns,
+        }
 
     source = [
         example(42, [(77, [0.25, 0.5, 0.5, 0.75], 1, False, 11), (9, [0, 0, 1, 1], 2, True, 79)]),
@@ -187,7 +201,9 @@ def test_shapes_through_tfds(tiny_config, shapes_dir):
     assert dataset.class_names == shapes.CLASSES
     _, objects = shapes.draw_example("train", 0)
     record = dataset.records[[r.image_id for r in dataset.records].index(1)]
-    np.testing.assert_allclose(record.boxes, np.array([o[1] for o in objects], np.float32).reshape(-1, 4), atol=1e-3)
+    np.testing.assert_allclose(
+        record.boxes, np.array([o[1] for o in objects], np.float32).reshape(-1, 4), atol=1e-3
+    )
     assert record.classes.tolist() == [o[0] + 1 for o in objects]
     assert len(open_dataset(data, "eval").records) == 4
 

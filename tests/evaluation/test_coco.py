@@ -13,7 +13,14 @@ def truth(boxes, crowd=()):
         "images": [{"id": 5, "height": 100, "width": 100, "file_name": "a.jpg"}],
         "categories": [{"id": 9, "name": "cat"}, {"id": 4, "name": "dog"}],
         "annotations": [
-            {"id": i, "image_id": 5, "category_id": 9, "bbox": box, "area": box[2] * box[3], "iscrowd": int(i in crowd)}
+            {
+                "id": i,
+                "image_id": 5,
+                "category_id": 9,
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": int(i in crowd),
+            }
             for i, box in enumerate(boxes, start=1)
         ],
     }
@@ -56,7 +63,9 @@ def test_no_detections_at_all():
 
 def test_results_of_a_photo():
     found = Detections(np.array([[1, 2, 4, 8]], np.float32), np.array([0.5], np.float32), np.array([9]))
-    assert coco.as_results(5, found) == [{"image_id": 5, "category_id": 9, "bbox": [1, 2, 3, 6], "score": 0.5}]
+    assert coco.as_results(5, found) == [
+        {"image_id": 5, "category_id": 9, "bbox": [1, 2, 3, 6], "score": 0.5}
+    ]
 
 
 @pytest.mark.parametrize(

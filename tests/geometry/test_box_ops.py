@@ -8,7 +8,8 @@ from keras import ops
 from fpn_tf.geometry import box_ops
 
 BOXES = np.array(
-    [[0, 0, 10, 10], [5, 5, 15, 15], [-4, -4, 2, 2], [3, 3, 3, 9], [20, 20, 21, 40], [0, 0, 10, 10]], np.float32
+    [[0, 0, 10, 10], [5, 5, 15, 15], [-4, -4, 2, 2], [3, 3, 3, 9], [20, 20, 21, 40], [0, 0, 10, 10]],
+    np.float32,
 )
 
 
@@ -28,7 +29,9 @@ def test_pairwise_iou_keeps_leading_axes():
     stacked = np.stack([BOXES[:3], BOXES[3:]])
     found = ops.convert_to_numpy(box_ops.pairwise_iou(stacked, stacked))
     for i in range(2):
-        np.testing.assert_array_equal(found[i], ops.convert_to_numpy(box_ops.pairwise_iou(stacked[i], stacked[i])))
+        np.testing.assert_array_equal(
+            found[i], ops.convert_to_numpy(box_ops.pairwise_iou(stacked[i], stacked[i]))
+        )
 
 
 def test_clip_boxes_uses_each_images_own_size():
@@ -51,7 +54,9 @@ def test_encoding_equals_the_loop_and_decoding_inverts_it(weights):
 
 def test_decoding_clamps_the_scale():
     anchors = np.array([[0, 0, 16, 16]], np.float32)
-    found = ops.convert_to_numpy(box_ops.decode_deltas(np.array([[0, 0, 99, math.log(2)]], np.float32), anchors, (1,) * 4))
+    found = ops.convert_to_numpy(
+        box_ops.decode_deltas(np.array([[0, 0, 99, math.log(2)]], np.float32), anchors, (1,) * 4)
+    )
     # Width 16 * 1000/16 = 1000 and height 16 * 2 = 32, both about the centre (8, 8).
     np.testing.assert_allclose(found, [[8 - 500, 8 - 16, 8 + 500, 8 + 16]], rtol=1e-5)
 

@@ -39,12 +39,17 @@ def test_equals_the_loop(aligned, sampling):
     tensors = {k: ops.convert_to_tensor(v) for k, v in maps.items()}
     expected = np.array(
         [
-            [oracles.roi_align(maps[k][b], box, 2.0**k, 4, sampling, aligned) for box, k in zip(boxes[b], levels[b])]
+            [
+                oracles.roi_align(maps[k][b], box, 2.0**k, 4, sampling, aligned)
+                for box, k in zip(boxes[b], levels[b])
+            ]
             for b in range(2)
         ]
     )
     for kernel in fixed_kernels(sampling):
-        found = kernel(tensors, ops.convert_to_tensor(boxes), ops.convert_to_tensor(levels), 4, sampling, aligned)
+        found = kernel(
+            tensors, ops.convert_to_tensor(boxes), ops.convert_to_tensor(levels), 4, sampling, aligned
+        )
         np.testing.assert_allclose(ops.convert_to_numpy(found), expected, atol=1e-4)
 
 

@@ -117,7 +117,8 @@ def test_padding_does_not_reach_the_features(model, batch):
 
 def test_normalization_by_hand(tiny_config):
     bgr = config.replace(
-        tiny_config, **{"model.pixel_order": "bgr", "model.pixel_mean": (1, 2, 3), "model.pixel_std": (1, 1, 2)}
+        tiny_config,
+        **{"model.pixel_order": "bgr", "model.pixel_mean": (1, 2, 3), "model.pixel_std": (1, 1, 2)},
     )
     image = np.full((1, 32, 32, 3), (10, 20, 30), np.uint8)
     found = FasterRCNN(bgr).normalize(image, np.array([[32, 32]]))
@@ -126,7 +127,9 @@ def test_normalization_by_hand(tiny_config):
 
 def test_detect_in_original_pixels_whatever_the_company(model):
     rng = np.random.default_rng(3)
-    photos = [rng.integers(0, 256, size, dtype=np.uint8) for size in ((120, 200, 3), (90, 60, 3), (64, 96, 3))]
+    photos = [
+        rng.integers(0, 256, size, dtype=np.uint8) for size in ((120, 200, 3), (90, 60, 3), (64, 96, 3))
+    ]
     together = model.detect(photos)
     for photo, found in zip(photos, together):
         [alone] = model.detect(photo)
@@ -145,7 +148,9 @@ def test_detect_maps_to_the_datasets_ids(tiny_config):
     assert set(found.classes) <= {7, 3, 90}
 
 
-@pytest.mark.parametrize("photo", [np.zeros((64, 96)), np.zeros((64, 96, 3)), np.zeros((64, 96, 4), np.uint8)])
+@pytest.mark.parametrize(
+    "photo", [np.zeros((64, 96)), np.zeros((64, 96, 3)), np.zeros((64, 96, 4), np.uint8)]
+)
 def test_detect_says_what_it_expects(model, photo):
     with pytest.raises(ValueError, match=r"images\[0\].*expected uint8 \[H, W, 3\]"):
         model.detect([photo])
@@ -166,21 +171,31 @@ def test_fit_and_evaluate(model, batch):
     model.compile(keras.optimizers.SGD(0.01))
     history = model.fit(*batch, batch_size=2, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
-    assert set(model.evaluate(*batch, batch_size=2, verbose=0, return_dict=True)) >= {"loss", "head_class_loss"}
+    assert set(model.evaluate(*batch, batch_size=2, verbose=0, return_dict=True)) >= {
+        "loss",
+        "head_class_loss",
+    }
 
 
 def test_mixed_precision_keeps_geometry_and_losses_float32(tiny_config, batch):
     mixed = FasterRCNN(config.replace(tiny_config, **{"train.precision": "mixed_bfloat16"}))
     outputs = mixed(batch[0], training=True)
     assert keras.backend.standardize_dtype(outputs.pyramid["p2"].dtype) == "bfloat16"
-    for value in (outputs.proposals.boxes, outputs.rpn.logits["p3"], outputs.rpn.deltas["p3"], outputs.rpn.anchors["p3"]):
+    for value in (
+        outputs.proposals.boxes,
+        outputs.rpn.logits["p3"],
+        outputs.rpn.deltas["p3"],
+        outputs.rpn.anchors["p3"],
+    ):
         assert keras.backend.standardize_dtype(value.dtype) == "float32"
     losses = mixed.compute_losses(batch[1], outputs)
     assert keras.backend.standardize_dtype(losses.total_loss.dtype) == "float32"
     full = FasterRCNN(tiny_config)
     full.set_weights(mixed.get_weights())
     np.testing.assert_allclose(
-        float(losses.total_loss), float(full.compute_losses(batch[1], full(batch[0], training=True)).total_loss), rtol=0.05
+        float(losses.total_loss),
+        float(full.compute_losses(batch[1], full(batch[0], training=True)).total_loss),
+        rtol=0.05,
     )
 
 

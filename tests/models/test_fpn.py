@@ -32,7 +32,11 @@ def test_merge_by_hand():
 def test_odd_sizes_and_other_levels():
     maps = {"c3": np.zeros((1, 13, 9, 4), np.float32), "c4": np.zeros((1, 7, 5, 8), np.float32)}
     pyramid = FeaturePyramid(6)(maps)
-    assert {k: v.shape for k, v in pyramid.items()} == {"p3": (1, 13, 9, 6), "p4": (1, 7, 5, 6), "p5": (1, 4, 3, 6)}
+    assert {k: v.shape for k, v in pyramid.items()} == {
+        "p3": (1, 13, 9, 6),
+        "p4": (1, 7, 5, 6),
+        "p5": (1, 4, 3, 6),
+    }
     with pytest.raises(ValueError, match="consecutive"):
         FeaturePyramid(6).build({"c2": (1, 8, 8, 4), "c4": (1, 2, 2, 4)})
 
@@ -40,7 +44,10 @@ def test_odd_sizes_and_other_levels():
 def test_in_a_functional_model_that_is_saved(tmp_path):
     inputs = {f"c{k}": keras.Input((64 // 2**k, 64 // 2**k, 8), name=f"c{k}") for k in (2, 3, 4, 5)}
     model = keras.Model(inputs, FeaturePyramid(4)(inputs))
-    x = {n: np.random.default_rng(0).normal(size=(1, *v.shape[1:])).astype(np.float32) for n, v in inputs.items()}
+    x = {
+        n: np.random.default_rng(0).normal(size=(1, *v.shape[1:])).astype(np.float32)
+        for n, v in inputs.items()
+    }
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(model(x)["p3"], again(x)["p3"])
@@ -55,4 +62,6 @@ def test_rpn_head_orders_as_the_anchors_do():
     head.deltas.kernel.assign(np.arange(24).reshape(1, 1, 3, 8))
     logits, deltas = head({"p2": np.zeros((1, 2, 2, 3), np.float32)})
     np.testing.assert_array_equal(ops.convert_to_numpy(logits["p2"]), [[0, 1] * 4])
-    np.testing.assert_array_equal(ops.convert_to_numpy(deltas["p2"])[0, :3], [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 2, 3]])
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(deltas["p2"])[0, :3], [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 2, 3]]
+    )

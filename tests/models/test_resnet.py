@@ -32,7 +32,9 @@ def convolve(image, kernel, stride):
     out = np.zeros((*size, kernel.shape[3]))
     for i in range(size[0]):
         for j in range(size[1]):
-            patch = padded[i * stride : i * stride + kernel.shape[0], j * stride : j * stride + kernel.shape[1]]
+            patch = padded[
+                i * stride : i * stride + kernel.shape[0], j * stride : j * stride + kernel.shape[1]
+            ]
             out[i, j] = np.einsum("abc,abcd->d", patch, kernel)
     return out
 
@@ -113,7 +115,9 @@ def test_npz_that_does_not_fit_changes_nothing(tmp_path):
     arrays["bn1.bias"] = np.zeros(5)
     net = built(18)
     before = [ops.convert_to_numpy(w) for w in net.weights]
-    with pytest.raises(WeightsError, match=r"conv1.weight is missing.*bn1.bias is \(5,\).*layer9.weight is left over"):
+    with pytest.raises(
+        WeightsError, match=r"conv1.weight is missing.*bn1.bias is \(5,\).*layer9.weight is left over"
+    ):
         backbone.load_torchvision_names(net, arrays, "w.npz")
     for old, new in zip(before, net.weights):
         np.testing.assert_array_equal(old, ops.convert_to_numpy(new))

@@ -72,7 +72,9 @@ def test_rpn_targets_by_hand():
     anchors = np.array([[0, 0, 10, 10], [0, 0, 10, 20], [50, 50, 60, 60]], np.float32)
     gt = GroundTruth(np.array([[[0, 0, 10, 10]]], np.float32), np.array([[2]]), np.array([[True]]))
     noise = np.array([[0.5, 0.6, 0.7]], np.float32)
-    targets = assign_rpn_targets(anchors, gt, noise, RPNConfig(samples=4, foreground_iou=0.7, background_iou=0.3))
+    targets = assign_rpn_targets(
+        anchors, gt, noise, RPNConfig(samples=4, foreground_iou=0.7, background_iou=0.3)
+    )
     indices, labels, deltas, valid = numpy(targets)
     # Anchor 0 is the object, anchor 1 (IoU 0.5) is ignored, anchor 2 is background.
     assert valid.tolist() == [[True, True, False, False]]

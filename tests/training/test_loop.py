@@ -10,7 +10,7 @@ from fpn_tf import config as config_lib
 from fpn_tf.checkpoint import Checkpoints
 from fpn_tf.config import override
 from fpn_tf.data.pipeline import open_dataset
-from fpn_tf.errors import CheckpointError, Interrupted, NonFiniteLossError
+from fpn_tf.errors import CheckpointError, InterruptedRunError, NonFiniteLossError
 from fpn_tf.models.faster_rcnn import FasterRCNN
 from fpn_tf.training import loop
 from fpn_tf.training.strategy import make_strategy
@@ -73,7 +73,7 @@ def test_sigterm_saves_before_leaving(trained, tmp_path):
 
     dataset = Terminating(open_dataset(config.data, "train"))
     (tmp_path / "term").mkdir()
-    with pytest.raises(Interrupted, match="SIGTERM at step"):
+    with pytest.raises(InterruptedRunError, match="SIGTERM at step"):
         loop.train(config, dataset, tmp_path / "term", make_strategy(0))
     assert Checkpoints(tmp_path / "term").find() is not None
     model, _ = run(config, tmp_path / "term")
@@ -117,11 +117,15 @@ def test_another_architecture_is_refused(trained):
 
 def test_a_loss_that_is_not_finite_ends_the_run(folder_config, tmp_path):
     wild = override(folder_config, ["train.learning_rate=1e30", "train.warmup_steps=0"])
-    with pytest.raises(NonFiniteLossError, match=r"not finite at step \d.*head_class_loss.*lower train.learning_rate"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"not finite at step \d.*head_class_loss.*lower train.learning_rate"
+    ):
         run(wild, tmp_path / "wild")
 
 
-@pytest.mark.parametrize("changes", [["train.accumulation_steps=2"], ["train.precision=mixed_float16"], ["train.optimizer=adamw"]])
+@pytest.mark.parametrize(
+    "changes", [["train.accumulation_steps=2"], ["train.precision=mixed_float16"], ["train.optimizer=adamw"]]
+)
 def test_other_ways_to_train(trained, tmp_path, changes):
     config, _, weights = trained
     model, _ = run(override(config, changes), tmp_path / "other")

@@ -34,11 +34,15 @@ def test_steps_follow_the_formula_through_a_drop():
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 def test_the_global_norm_is_clipped(kind):
     found = variables()
-    settings = TrainConfig(optimizer=kind, learning_rate=1.0, warmup_steps=0, momentum=0.0, weight_decay=0.0, clip_norm=1.0)
+    settings = TrainConfig(
+        optimizer=kind, learning_rate=1.0, warmup_steps=0, momentum=0.0, weight_decay=0.0, clip_norm=1.0
+    )
     optimizer = make_optimizer(settings)
     gradients = [ops.convert_to_tensor([3.0, 0.0]), ops.convert_to_tensor([4.0])]  # norm 5
     clipped = optimizer._all_reduce_sum_gradients(list(zip(gradients, [v.value for v in found])))
-    np.testing.assert_allclose(np.concatenate([np.asarray(g) for g, _ in clipped]), [0.6, 0.0, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(
+        np.concatenate([np.asarray(g) for g, _ in clipped]), [0.6, 0.0, 0.8], rtol=1e-6
+    )
     optimizer.apply(gradients, found)
     if kind == "sgd":
         np.testing.assert_allclose(ops.convert_to_numpy(found[0]), [1 - 0.6, -2.0], rtol=1e-6)

@@ -29,9 +29,22 @@ np.savez(out + "/w.npz", *[np.asarray(w) for w in model.get_weights()])
 
 def train(config, tmp_path, name, *overrides):
     config_lib.save(config, tmp_path / "config.json")
-    arguments = [sys.executable, "-c", SCRIPT, str(tmp_path / "config.json"), str(tmp_path / name), *overrides]
+    arguments = [
+        sys.executable,
+        "-c",
+        SCRIPT,
+        str(tmp_path / "config.json"),
+        str(tmp_path / name),
+        *overrides,
+    ]
     done = subprocess.run(
-        arguments, cwd=HERE.parent, capture_output=True, text=True, timeout=500, check=False, env=dict(os.environ)
+        arguments,
+        cwd=HERE.parent,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+        env=dict(os.environ),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(tmp_path / name / "w.npz") as arrays:
@@ -44,7 +57,14 @@ def test_two_replicas_give_the_weights_of_one(folder_config, tmp_path, norm):
     import json
 
     config = config_lib.override(
-        folder_config, ["train.steps=10", "train.batch_size=4", "train.clip_norm=0.5", f"model.norm={norm}", "data.keep_empty=true"]
+        folder_config,
+        [
+            "train.steps=10",
+            "train.batch_size=4",
+            "train.clip_norm=0.5",
+            f"model.norm={norm}",
+            "data.keep_empty=true",
+        ],
     )
     one, log_one = train(config, tmp_path, "one")
     two, log_two = train(config, tmp_path, "two", "train.num_replicas=2")

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+from conftest import make_coco_folder
+
+from fpn_tf.config import override, replace
+from fpn_tf.data.pipeline import open_dataset
+from fpn_tf.evaluation import evaluator
+from fpn_tf.training import loop
+from fpn_tf.training.strategy import make_strategy
+
+
+@pytest.mark.slow
+def test_a_handful_of_photos_is_learned_by_heart(tiny_config, tmp_path, folder_overrides):
+    root = make_coco_folder(tmp_path / "data")
+    config = override(
+        tiny_config, [*folder_overrides(root), "train.steps=400", "train.log_every=50", "train.batch_size=4"]
+    )
+    config = replace(
+        config,
+        **{
+            "train.optimizer": "adamw",
+            "train.learning_rate": 0.003,
+            "train.schedule": "cosine",
+            "train.checkpoint_every": 400,
+            "model.fpn_channels": 32,
+            "model.roi.hidden_units": 128,
+            "model.roi.samples": 64,
+            "model.roi.foreground_fraction": 0.5,
+            "data.flip": False,
+            "eval.score_threshold": 0.05,
+        },
+    )
+    dataset = open_dataset(config.data, "train")
+    (tmp_path / "run").mkdir()
+    model, _ = loop.train(config, dataset, tmp_path / "run", make_strategy(0))
+    metrics, results = evaluator.score(dataset, evaluator.detect_dataset(model, dataset, config))
+    assert metrics["AP"] > 0.95
+    assert len(results) >= sum(len(r.boxes) for r in dataset.records)
+    assert np.isfinite([r["score"] for r in results]).all()
