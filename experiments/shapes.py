@@ -28,8 +28,8 @@ def get_config():
         ),
         data=DataConfig(tfds_name="shapes", short_side=128, max_side=160),
         train=TrainConfig(
-            steps=1300,
-            batch_size=8,
+            steps=1800,
+            batch_size=4,
             optimizer="adamw",
             learning_rate=0.002,
             weight_decay=0.01,

@@ -64,7 +64,7 @@ class RPNConfig:
         )
         check(
             0 <= self.background_iou <= self.foreground_iou <= 1,
-            f"model.rpn.background_iou={self.background_iou}: expected 0..foreground_iou={self.foreground_iou}",
+            f"model.rpn.background_iou={self.background_iou}: expected at most {self.foreground_iou}",
         )
         for name in ("samples", "pre_nms_train", "pre_nms_test", "post_nms_train", "post_nms_test"):
             check(getattr(self, name) >= 1, f"model.rpn.{name}={getattr(self, name)}: expected at least 1")

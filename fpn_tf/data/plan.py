@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fpn_tf import photos
+from fpn_tf.errors import DataError
 
 ORDER_STREAM, LOOK_STREAM = 1, 2  # separate the uses of the seed
 ASPECTS = (4 / 3,)  # besides max_side / short_side: the aspect ratio of most cameras
@@ -45,6 +46,18 @@ def canvas_for(size, data, canvases):
     return next(c for c in canvases if c[0] >= height and c[1] >= width)
 
 
+def usable_indices(records, data):
+    """Indices of the records to train on: those with boxes, or all with `data.keep_empty`.
+
+    Raises:
+        DataError: there are none.
+    """
+    usable = [i for i, record in enumerate(records) if data.keep_empty or len(record.boxes)]
+    if not usable:
+        raise DataError(f"none of the {len(records)} training photos has a box; expected at least one")
+    return usable
+
+
 def training_plan(records, data, batch_size, seed, first_step=0):
     """Yields the BatchPlan of step `first_step`, and of every step after it, without end.
 
@@ -56,7 +69,7 @@ def training_plan(records, data, batch_size, seed, first_step=0):
         first_step: steps are numbered from 0.
     """
     canvases = training_canvases(data)
-    usable = [i for i, r in enumerate(records) if data.keep_empty or len(r.boxes)]
+    usable = usable_indices(records, data)
     canvas_of = {i: canvas_for(records[i].size, data, canvases) for i in usable}
     waiting = {canvas: [] for canvas in canvases}
     step, epoch = 0, 0

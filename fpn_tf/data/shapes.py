@@ -1,6 +1,6 @@
 """`shapes`: a small generated detection set, as a TFDS builder with COCO's features.
 
-Six classes that differ by outline alone: fill, size and rotation are random, backgrounds are
+Five classes that differ by outline alone: fill, size and rotation are random, backgrounds are
 textured, unlabelled scribbles and blobs distract, objects overlap, some images hold none. Every
 image is a pure function of (split, index), so that the set is the same everywhere.
 """
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw
 
-CLASSES = ("circle", "square", "triangle", "star", "cross", "crescent")
+CLASSES = ("circle", "square", "triangle", "cross", "crescent")
 SIZES = ((128, 160), (160, 128))  # (height, width): landscape and portrait
 SPLITS = {"train": 1800, "validation": 200}
 SMALLEST, LARGEST = 8, 124  # pixels, longer side of an object's box
@@ -25,7 +25,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
 
     def _info(self):
         return self.dataset_info_from_configs(
-            description="Generated images of six shapes on textured backgrounds.",
+            description="Generated images of five shapes on textured backgrounds.",
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(encoding_format="jpeg"),
@@ -83,7 +83,7 @@ def draw_example(split, index):
         index: number within the split.
 
     Returns:
-        (uint8 [H, W, 3], list of (label 0..5, (x1, y1, x2, y2) whole pixels of the visible part,
+        (uint8 [H, W, 3], list of (label 0..4, (x1, y1, x2, y2) whole pixels of the visible part,
         visible area in pixels)).
     """
     draw = np.random.default_rng([sorted(SPLITS).index(split), index])
@@ -92,7 +92,7 @@ def draw_example(split, index):
     for _ in range(draw.integers(0, 4)):
         _scribble(draw, image)
     count = 0 if draw.random() < 0.04 else draw.integers(1, 7)
-    sides = SMALLEST + (LARGEST - SMALLEST) * draw.uniform(0, 1, count) ** 2
+    sides = SMALLEST + (LARGEST - SMALLEST) * draw.uniform(0, 1, count) ** 1.5
     if count and draw.random() < 0.25:
         sides[0] = draw.uniform(0.9 * LARGEST, LARGEST)
     owner = np.zeros(size, np.int32)  # which object a pixel shows, 0 for none
@@ -179,8 +179,6 @@ def _corners(label):
         return polar((np.arange(4) + 0.5) * np.pi / 2, np.ones(4))
     if name == "triangle":
         return polar((np.arange(3) - 0.75) * 2 * np.pi / 3, np.ones(3))
-    if name == "star":
-        return polar((np.arange(10) - 2.5) * np.pi / 5, np.where(np.arange(10) % 2, 0.42, 1.0))
     if name == "cross":
         a, b = 0.95, 0.32
         arm = [

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 SPECS = {  # name -> (bottleneck?, blocks per stage, channels of the stem and of stage c2)
-    "resnet_tiny": (False, (1, 1, 1, 1), 24),
+    "resnet_tiny": (False, (1, 1, 1, 1), 32),
     "resnet18": (False, (2, 2, 2, 2), 64),
     "resnet34": (False, (3, 4, 6, 3), 64),
     "resnet50": (True, (3, 4, 6, 3), 64),

@@ -11,6 +11,7 @@ import numpy as np
 from fpn_tf.checkpoint import Checkpoints
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import training_batches
+from fpn_tf.data.plan import usable_indices
 from fpn_tf.errors import InterruptedRunError, NonFiniteLossError
 from fpn_tf.evaluation.evaluator import errors_of
 from fpn_tf.models.faster_rcnn import FasterRCNN
@@ -87,6 +88,7 @@ def train(config, dataset, model_dir, strategy, evaluate=None):
     if first_step >= settings.steps:
         return model, first_step
 
+    usable_indices(dataset.records, config.data)  # none: an error, before anything starts
     loader = Loader(dataset, config.data)
     replicas = strategy.num_replicas_in_sync
 

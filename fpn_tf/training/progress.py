@@ -18,7 +18,7 @@ SHORT = {
 
 
 def progress_bar(total, done, unit):
-    """A rich progress bar with a `status` text field; in a log file it prints nothing."""
+    """A rich progress bar with a `status` text field; none where the output is no terminal."""
     columns = (
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(bar_width=20),
@@ -26,7 +26,9 @@ def progress_bar(total, done, unit):
         rich.progress.TimeRemainingColumn(compact=True),
         rich.progress.TextColumn("{task.fields[status]}"),
     )
-    bar = rich.progress.Progress(*columns, console=console, refresh_per_second=2)
+    bar = rich.progress.Progress(
+        *columns, console=console, refresh_per_second=2, disable=not console.is_terminal
+    )
     task = bar.add_task(unit, total=total, completed=done, status="")
     return bar, task
 

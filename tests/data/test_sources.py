@@ -171,7 +171,7 @@ def test_shapes_are_deterministic_and_varied():
     assert ((areas >= 32**2) & (areas < 96**2)).any()
     assert (areas >= 96**2).any()
     assert any(not objects for _, objects in examples)
-    assert {label for _, objects in examples for label, _, _ in objects} == set(range(6))
+    assert {label for _, objects in examples for label, _, _ in objects} == set(range(5))
     assert (shapes.draw_example("validation", 3)[0].shape != first[0].shape) or (
         shapes.draw_example("validation", 3)[0] != first[0]
     ).any()

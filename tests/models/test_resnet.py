@@ -54,7 +54,7 @@ def test_conv_norm_equals_the_loop(kernel_size, stride):
 @pytest.mark.parametrize("depth", ["tiny", 18, 50])
 def test_strides_and_channels(depth):
     maps = ResNet(depth)(np.zeros((1, 64, 96, 3), np.float32))
-    widths = {"tiny": (24, 48, 96, 192), 18: (64, 128, 256, 512), 50: (256, 512, 1024, 2048)}[depth]
+    widths = {"tiny": (32, 64, 128, 256), 18: (64, 128, 256, 512), 50: (256, 512, 1024, 2048)}[depth]
     for level, width in zip((2, 3, 4, 5), widths):
         assert maps[f"c{level}"].shape == (1, 64 // 2**level, 96 // 2**level, width)
 
