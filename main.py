@@ -63,7 +63,7 @@ def run():
 
     given = (model_dir, OVERRIDES.value, CHECKPOINT.value)
     if DETECTIONS.value:
-        modes.score_files(DETECTIONS.value, ANNOTATIONS.value)
+        modes.score_files(DETECTIONS.value, ANNOTATIONS.value, MODEL_DIR.value)
     elif MODE.value == "eval":
         modes.evaluate(*given)
     elif MODE.value == "predict":

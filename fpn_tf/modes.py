@@ -4,11 +4,12 @@ import json
 import os
 import pathlib
 
+import rich.box
 import rich.table
 
 from fpn_tf import config as config_lib
 from fpn_tf import export as export_lib
-from fpn_tf import photos, predict, visualize
+from fpn_tf import files, photos, predict, visualize
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import CheckpointError, ConfigError, PhotoError
 from fpn_tf.evaluation import coco, evaluator
@@ -23,7 +24,8 @@ FIXED = ("train.seed", "train.batch_size")  # ... but for what decides the order
 
 def train(config, model_dir, evaluating=False):
     """Trains in `model_dir`, going on from its newest checkpoint. Returns (config, model, step)."""
-    strategy = make_strategy(config.train.num_replicas)
+    settings = config.train
+    strategy = make_strategy(settings.num_replicas, settings.batch_size // settings.accumulation_steps)
     _check_writable(model_dir)
     dataset = open_dataset(config.data, "train")
     config = with_classes(config, dataset)
@@ -78,11 +80,12 @@ def evaluate(model_dir, overrides, checkpoint):
     print_metrics(metrics)
 
 
-def score_files(detections, annotations):
-    """Scores a COCO result file."""
+def score_files(detections, annotations, model_dir):
+    """Scores a COCO result file; writes eval/metrics.json where a model_dir is given."""
     metrics = evaluator.score_files(detections, annotations)
+    if model_dir:
+        files.write_json(pathlib.Path(model_dir) / "eval" / "metrics.json", metrics)
     print_metrics(metrics)
-    return metrics
 
 
 def predict_photos(model_dir, overrides, checkpoint, images, output, min_score):
@@ -152,12 +155,14 @@ def draw_pictures(config, model, dataset, model_dir):
 
 
 def print_metrics(metrics):
-    """Prints the 12 numbers and the AP of every class as tables."""
-    table = rich.table.Table(*coco.METRICS)
-    table.add_row(*(f"{metrics[name]:.3f}" for name in coco.METRICS))
+    """Prints the 12 numbers and the AP of every class as a table."""
+    table = rich.table.Table("metric", "value", "class", "AP", box=rich.box.SIMPLE)
+    classes = list(metrics["per_class"].items())
+    for i in range(max(len(coco.METRICS), len(classes))):
+        left = (coco.METRICS[i], f"{metrics[coco.METRICS[i]]:.6f}") if i < len(coco.METRICS) else ("", "")
+        right = (classes[i][0], f"{classes[i][1]:.6f}") if i < len(classes) else ("", "")
+        table.add_row(*left, *right)
     console.print(table)
-    for name, value in metrics["per_class"].items():
-        console.print(f"  {name:20s} AP {value:.3f}")
 
 
 def _finished_metrics(path, step):

@@ -5,11 +5,12 @@ import tensorflow as tf
 from fpn_tf.errors import ConfigError
 
 
-def make_strategy(num_replicas):
+def make_strategy(num_replicas=0, batch_size=None):
     """MirroredStrategy over GPUs, or over logical CPU devices where there are none.
 
     Args:
         num_replicas: 0 for every GPU (or one CPU device), else how many of either.
+        batch_size: if given, "every GPU" is the largest number of them that divides it.
 
     Raises:
         ConfigError: more replicas than GPUs, or too late to split the CPU.
@@ -18,7 +19,8 @@ def make_strategy(num_replicas):
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if gpus:
-        count = num_replicas or len(gpus)
+        usable = [n for n in range(1, len(gpus) + 1) if batch_size is None or batch_size % n == 0]
+        count = num_replicas or max(usable)
         if count > len(gpus):
             raise ConfigError(f"train.num_replicas={num_replicas}: there are {len(gpus)} GPUs")
         devices = [f"GPU:{i}" for i in range(count)]

@@ -18,7 +18,7 @@ from fpn_tf.training.strategy import make_strategy
 
 def run(config, model_dir, evaluate=None):
     model_dir.mkdir(exist_ok=True)
-    return loop.train(config, open_dataset(config.data, "train"), model_dir, make_strategy(0), evaluate)
+    return loop.train(config, open_dataset(config.data, "train"), model_dir, make_strategy(), evaluate)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_sigterm_saves_before_leaving(trained, tmp_path):
     dataset = Terminating(open_dataset(config.data, "train"))
     (tmp_path / "term").mkdir()
     with pytest.raises(InterruptedRunError, match="SIGTERM at step"):
-        loop.train(config, dataset, tmp_path / "term", make_strategy(0))
+        loop.train(config, dataset, tmp_path / "term", make_strategy())
     assert Checkpoints(tmp_path / "term").find() is not None
     model, _ = run(config, tmp_path / "term")
     for a, b in zip(weights, model.get_weights()):

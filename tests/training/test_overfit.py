@@ -32,7 +32,7 @@ def test_a_handful_of_photos_is_learned_by_heart(tiny_config, tmp_path, folder_o
     )
     dataset = open_dataset(config.data, "train")
     (tmp_path / "run").mkdir()
-    model, _ = loop.train(config, dataset, tmp_path / "run", make_strategy(0))
+    model, _ = loop.train(config, dataset, tmp_path / "run", make_strategy())
     metrics, results = evaluator.score(dataset, evaluator.detect_dataset(model, dataset, config))
     assert metrics["AP"] > 0.95
     assert len(results) >= sum(len(r.boxes) for r in dataset.records)
