@@ -1,27 +1,33 @@
-"""Feature Pyramid Networks for object detection, in Keras 3."""
+"""Feature Pyramid Networks for object detection, in Keras 3.
 
-from fpn_tf.config import Config
-from fpn_tf.errors import ConfigError, UserError
-from fpn_tf.models.box_head import BoxHead
-from fpn_tf.models.faster_rcnn import FasterRCNN
-from fpn_tf.models.fpn import FeaturePyramid
-from fpn_tf.models.resnet import ResNet
-from fpn_tf.models.roi_pooler import ROIAlign
-from fpn_tf.models.rpn_head import RPNHead
-from fpn_tf.pretrained.model_dir import load
-from fpn_tf.structures import Detections
+Names are imported at their first use, so that a mistake in a flag is answered before Keras starts.
+"""
+
+import importlib
 
 __version__ = "0.1.0"
-__all__ = [
-    "BoxHead",
-    "Config",
-    "ConfigError",
-    "Detections",
-    "FasterRCNN",
-    "FeaturePyramid",
-    "ROIAlign",
-    "RPNHead",
-    "ResNet",
-    "UserError",
-    "load",
-]
+
+_HOMES = {
+    "BoxHead": "fpn_tf.models.box_head",
+    "Config": "fpn_tf.config",
+    "ConfigError": "fpn_tf.errors",
+    "Detections": "fpn_tf.structures",
+    "FasterRCNN": "fpn_tf.models.faster_rcnn",
+    "FeaturePyramid": "fpn_tf.models.fpn",
+    "ROIAlign": "fpn_tf.models.roi_pooler",
+    "RPNHead": "fpn_tf.models.rpn_head",
+    "ResNet": "fpn_tf.models.resnet",
+    "UserError": "fpn_tf.errors",
+    "load": "fpn_tf.pretrained.model_dir",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fpn_tf' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__():
+    return [*globals(), *_HOMES]

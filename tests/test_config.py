@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from fpn_tf import config
+from fpn_tf import config, files
 from fpn_tf.config import Config, ConfigError
 
 
@@ -82,8 +82,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.json"
     path.write_text("old")
     with pytest.raises(TypeError):
-        config.files.write_json(path, {"a": object()})
+        files.write_json(path, {"a": object()})
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
-    config.files.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
     assert json.loads(path.read_text()) == {"a": 1}

@@ -176,3 +176,20 @@ def test_mistakes_end_with_one_line(trained, tmp_path, arguments, overrides, mes
     assert len(errors) == 1
     assert message in errors[0]
     assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_in_a_flag_is_answered_before_keras_starts():
+    script = """
+import sys
+sys.modules["keras"] = sys.modules["tensorflow"] = None
+import main
+main.flags.FLAGS(["main.py", "--params_override=a.b=1"])
+main.main(["main.py"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr == "error: a.b: no such key; expected one of model, data, train, eval where 'a' stands\n"
+    )

@@ -1,0 +1,36 @@
+"""The configuration: frozen dataclasses, one per stage; overrides by dotted key; JSON.
+
+Keras and TensorFlow are not imported here: a mistake is answered before they start.
+"""
+
+from fpn_tf.config.edit import differences, from_dict, load, override, replace, save, to_dict
+from fpn_tf.config.sections import (
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    ROIConfig,
+    RPNConfig,
+    TrainConfig,
+    check,
+)
+from fpn_tf.errors import ConfigError
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "EvalConfig",
+    "ModelConfig",
+    "ROIConfig",
+    "RPNConfig",
+    "TrainConfig",
+    "check",
+    "differences",
+    "from_dict",
+    "load",
+    "override",
+    "replace",
+    "save",
+    "to_dict",
+]
