@@ -18,9 +18,8 @@ def get_config():
             pixel_order="bgr",
             pixel_mean=(103.939, 116.779, 123.68),
             pixel_std=(1.0, 1.0, 1.0),
-            # Half of COCO's: the photos are shown at less than half of its size.
-            rpn=RPNConfig(anchor_sizes=(16, 32, 64, 128, 256)),
-            roi=ROIConfig(canonical_size=112, samples=128),
+            rpn=RPNConfig(anchor_sizes=(24, 48, 96, 192, 384)),
+            roi=ROIConfig(samples=128),
         ),
         data=DataConfig(
             train_annotations="annotations/train.json",
@@ -33,9 +32,10 @@ def get_config():
         train=TrainConfig(
             steps=200,
             batch_size=4,
-            learning_rate=0.01,
+            learning_rate=0.016,
+            schedule="cosine",
             warmup_steps=50,
-            decay_at=(0.7, 0.9),
+            clip_norm=20.0,
             checkpoint_every=100,
             log_every=10,
         ),

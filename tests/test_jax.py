@@ -42,13 +42,12 @@ def test_the_core_passes_its_tests_on_jax():
 
 
 def test_imports_without_tensorflow():
-    done = run_on_jax(
-        "-c",
-        WITHOUT_TENSORFLOW
-        + "import fpn_tf, keras; print(keras.backend.backend(), *(getattr(fpn_tf, n).__name__ for n in fpn_tf.__all__))",
+    script = (
+        "import fpn_tf, keras; print(keras.backend.backend(), *(getattr(fpn_tf, n) for n in fpn_tf.__all__))"
     )
+    done = run_on_jax("-c", WITHOUT_TENSORFLOW + script)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.startswith("jax BoxHead")
+    assert done.stdout.startswith("jax <class")
 
 
 SCRIPT = """
