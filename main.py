@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chat
 # TensorFlow uses oneDNN by itself on processors with AVX-512 only; it is faster on the others too.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from fpn_tf import config as config_lib
 from fpn_tf.errors import ConfigError, UserError
@@ -75,6 +75,8 @@ def run():
 def main(arguments):
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected: {' '.join(arguments[1:])}")
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # TFDS and TensorFlow tell much at INFO
     try:
         run()
     except UserError as error:

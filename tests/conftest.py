@@ -29,7 +29,7 @@ def tiny_config():
         model=ModelConfig(
             backbone="resnet_tiny",
             num_classes=3,
-            norm="frozen_bn",
+            norm="group_norm",
             frozen_stages=0,
             fpn_channels=16,
             rpn=RPNConfig(

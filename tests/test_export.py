@@ -34,8 +34,9 @@ def check(found, photo_list, model):
     for i, expected in enumerate(model.detect(photo_list)):
         count = found["num_detections"][i]
         assert count == len(expected.scores) > 0
+        # The graph's resize differs from Pillow's by one grey level here and there.
         np.testing.assert_array_equal(found["detection_classes"][i, :count], expected.classes)
-        np.testing.assert_allclose(found["detection_scores"][i, :count], expected.scores, atol=1e-4)
+        np.testing.assert_allclose(found["detection_scores"][i, :count], expected.scores, atol=1e-3)
         np.testing.assert_allclose(found["detection_boxes"][i, :count], expected.boxes, atol=0.05)
         assert not found["detection_boxes"][i, count:].any()
         assert not found["detection_classes"][i, count:].any()

@@ -16,7 +16,7 @@ from fpn_tf.evaluation.coco import METRICS
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = """
-model.backbone=resnet_tiny model.norm=frozen_bn model.frozen_stages=0 model.fpn_channels=16
+model.backbone=resnet_tiny model.norm=group_norm model.frozen_stages=0 model.fpn_channels=16
 model.rpn.anchor_sizes=8,16,32,64,96 model.rpn.samples=32 model.rpn.pre_nms_train=64 model.rpn.pre_nms_test=48
 model.rpn.post_nms_train=40 model.rpn.post_nms_test=32 model.roi.canonical_size=56 model.roi.hidden_units=32
 model.roi.samples=16 data.short_side=64 data.max_side=96 train.steps=4 train.batch_size=2 train.log_every=2
@@ -154,7 +154,7 @@ def test_a_run_that_cannot_be_continued_is_refused_and_kept(trained):
         (
             ["--experiment=coco_r50_fpn_1x", "--model_dir={tmp}"],
             ["data.root=/nonexistent"],
-            "/nonexistent/train2017: no such folder",
+            "/nonexistent/annotations/instances_train2017.json: No such file",
         ),
         (
             ["--experiment=bccd_r50_fpn", "--model_dir={tmp}"],

@@ -53,12 +53,11 @@ def evaluate(coco, detections, image_ids=None):
     metrics = {name: float(value) for name, value in zip(METRICS, scorer.stats)}
     # precision: [IoU thresholds, recalls, classes, areas, limits on detections]
     precision = scorer.eval["precision"][:, :, :, 0, -1]
-    names = {category["id"]: category["name"] for category in coco["categories"]}
     metrics["per_class"] = {}
-    for i, category in enumerate(scorer.params.catIds):
-        values = precision[:, :, i]
+    for category in coco["categories"]:
+        values = precision[:, :, scorer.params.catIds.index(category["id"])]
         values = values[values > -1]
-        metrics["per_class"][names[category]] = float(values.mean()) if values.size else -1.0
+        metrics["per_class"][category["name"]] = float(values.mean()) if values.size else -1.0
     return metrics
 
 

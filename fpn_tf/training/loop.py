@@ -6,7 +6,9 @@ import signal
 import threading
 import time
 
+import keras
 import numpy as np
+from absl import logging
 
 from fpn_tf.checkpoint import Checkpoints
 from fpn_tf.data.loader import Loader
@@ -48,8 +50,11 @@ def caught_signals():
 
 def new_model(config):
     """A FasterRCNN with fresh weights, those of the backbone from `model.backbone_weights`."""
-    import keras
-
+    if config.model.norm == "frozen_bn" and not config.model.backbone_weights:
+        logging.warning(
+            "model.backbone_weights is empty: a random backbone whose batch norm is frozen hardly learns; "
+            "give weights, or set model.norm=group_norm and model.frozen_stages=0"
+        )
     keras.utils.set_random_seed(config.train.seed)
     model = FasterRCNN(config)
     load_backbone_weights(model.backbone, config.model)

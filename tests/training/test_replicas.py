@@ -52,7 +52,7 @@ def train(config, tmp_path, name, *overrides):
     return weights, (tmp_path / name / "train.jsonl").read_text().splitlines()
 
 
-@pytest.mark.parametrize("norm", ["frozen_bn", "sync_bn"])
+@pytest.mark.parametrize("norm", ["group_norm", "sync_bn"])
 def test_two_replicas_give_the_weights_of_one(folder_config, tmp_path, norm):
     import json
 
@@ -60,6 +60,7 @@ def test_two_replicas_give_the_weights_of_one(folder_config, tmp_path, norm):
         folder_config,
         [
             "train.steps=10",
+            "train.learning_rate=0.003",
             "train.batch_size=4",
             "train.clip_norm=0.5",
             f"model.norm={norm}",
