@@ -22,8 +22,7 @@ from fpn_tf.config import (
 )
 
 
-@pytest.fixture
-def tiny_config():
+def make_tiny_config():
     """A detector that runs in milliseconds: 3 classes, images around 64 x 96."""
     config = Config(
         model=ModelConfig(
@@ -49,6 +48,11 @@ def tiny_config():
         eval=EvalConfig(batch_size=2, score_threshold=0.0, max_detections=10),
     )
     return config.validate()
+
+
+@pytest.fixture
+def tiny_config():
+    return make_tiny_config()
 
 
 @pytest.fixture
@@ -112,19 +116,13 @@ def make_coco_folder(root, sizes=((64, 96), (96, 64), (64, 96), (64, 96), (96, 6
     return root
 
 
-@pytest.fixture
-def folder_overrides():
-    """root -> the overrides that name a folder of `make_coco_folder` as both splits."""
-
-    def overrides(root):
-        paths = {"annotations": "annotations.json", "images": "images"}
-        pairs = [f"data.{s}_{k}={v}" for s in ("train", "eval") for k, v in paths.items()]
-        return [f"data.root={root}", *pairs]
-
-    return overrides
+def folder_overrides(root):
+    """The overrides that name a folder of `make_coco_folder` as both splits."""
+    paths = {"annotations": "annotations.json", "images": "images"}
+    return [f"data.root={root}", *(f"data.{s}_{k}={v}" for s in ("train", "eval") for k, v in paths.items())]
 
 
 @pytest.fixture
-def folder_config(tiny_config, coco_folder, folder_overrides):
+def folder_config(tiny_config, coco_folder):
     """`tiny_config` on the drawn folder."""
     return override(tiny_config, folder_overrides(coco_folder))

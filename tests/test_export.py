@@ -34,9 +34,8 @@ def check(found, photo_list, model):
     for i, expected in enumerate(model.detect(photo_list)):
         count = found["num_detections"][i]
         assert count == len(expected.scores) > 0
-        # The graph's resize differs from Pillow's by one grey level here and there.
         np.testing.assert_array_equal(found["detection_classes"][i, :count], expected.classes)
-        np.testing.assert_allclose(found["detection_scores"][i, :count], expected.scores, atol=1e-3)
+        np.testing.assert_allclose(found["detection_scores"][i, :count], expected.scores, atol=1e-4)
         np.testing.assert_allclose(found["detection_boxes"][i, :count], expected.boxes, atol=0.05)
         assert not found["detection_boxes"][i, count:].any()
         assert not found["detection_classes"][i, count:].any()
@@ -49,8 +48,8 @@ def test_it_serves_what_detect_gives(tiny_config, tmp_path):
     # A large head and classifier make the random scores differ clearly.
     model.box_head.classifier.kernel.assign(model.box_head.classifier.kernel * 30)
     rng = np.random.default_rng(0)
-    files = []
-    for i, (size, kind) in enumerate([((100, 140), "JPEG"), ((150, 90), "PNG"), ((64, 96), "JPEG")]):
+    files = []  # of the size that the net sees: tests/data/test_photos.py compares the resizing
+    for i, (size, kind) in enumerate([((64, 80), "JPEG"), ((96, 64), "PNG"), ((64, 96), "JPEG")]):
         small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(
             size[::-1], Image.Resampling.BICUBIC
         )

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import make_coco_folder
+from conftest import folder_overrides, make_coco_folder
 from PIL import Image
 
 from fpn_tf import config as config_lib
@@ -41,20 +41,12 @@ def train(model_dir, overrides, *more):
     )
 
 
-def paths(root):
-    return [f"data.root={root}"] + [
-        f"data.{split}_{part}={name}"
-        for split in ("train", "eval")
-        for part, name in (("annotations", "annotations.json"), ("images", "images"))
-    ]
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A finished train_and_eval on a folder of drawn photos: (data folder, model_dir, its output)."""
     root = make_coco_folder(tmp_path_factory.mktemp("main") / "data")
     model_dir = root.parent / "run"
-    done = train(model_dir, paths(root))
+    done = train(model_dir, folder_overrides(root))
     assert done.returncode == 0, done.stdout + done.stderr
     return root, model_dir, done.stdout
 
@@ -83,7 +75,7 @@ def test_a_second_run_goes_on_where_the_first_stopped(trained, tmp_path):
     root, model_dir, _ = trained
     copy = tmp_path / "run"
     shutil.copytree(model_dir, copy)
-    done = train(copy, paths(root), "train.steps=6")
+    done = train(copy, folder_overrides(root), "train.steps=6")
     assert done.returncode == 0, done.stderr
     assert "going on from" in done.stdout
     assert "step 4 of 6" in done.stdout
@@ -136,7 +128,7 @@ def test_scoring_a_result_file(trained):
 def test_a_run_that_cannot_be_continued_is_refused_and_kept(trained):
     root, model_dir, _ = trained
     before = (model_dir / "config.json").read_bytes()
-    done = train(model_dir, paths(root), "model.fpn_channels=24")
+    done = train(model_dir, folder_overrides(root), "model.fpn_channels=24")
     assert done.returncode == 1
     assert "model.fpn_channels=16, this run asks for 24; choose another --model_dir" in done.stderr
     assert (model_dir / "config.json").read_bytes() == before
@@ -158,12 +150,12 @@ def test_a_run_that_cannot_be_continued_is_refused_and_kept(trained):
         ),
         (
             ["--experiment=bccd_r50_fpn", "--model_dir={tmp}"],
-            ["data.root={root}", *paths("{root}")[1:], "model.num_classes=5"],
+            ["data.root={root}", *folder_overrides("{root}")[1:], "model.num_classes=5"],
             "has 3 classes",
         ),
         (
             ["--experiment=bccd_r50_fpn", "--model_dir={tmp}"],
-            [*paths("{root}"), "model.backbone_weights=/nonexistent.npz"],
+            [*folder_overrides("{root}"), "model.backbone_weights=/nonexistent.npz"],
             "/nonexistent.npz: ",
         ),
     ],

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import make_coco_folder
+from conftest import folder_overrides, make_coco_folder
 
 from fpn_tf.config import override, replace
 from fpn_tf.data.pipeline import open_dataset
@@ -10,7 +10,7 @@ from fpn_tf.training.strategy import make_strategy
 
 
 @pytest.mark.slow
-def test_a_handful_of_photos_is_learned_by_heart(tiny_config, tmp_path, folder_overrides):
+def test_a_handful_of_photos_is_learned_by_heart(tiny_config, tmp_path):
     root = make_coco_folder(tmp_path / "data")
     config = override(
         tiny_config, [*folder_overrides(root), "train.steps=400", "train.log_every=50", "train.batch_size=4"]

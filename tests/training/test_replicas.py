@@ -52,7 +52,7 @@ def train(config, tmp_path, name, *overrides):
     return weights, (tmp_path / name / "train.jsonl").read_text().splitlines()
 
 
-@pytest.mark.parametrize("norm", ["group_norm", "sync_bn"])
+@pytest.mark.parametrize("norm", ["group_norm", pytest.param("sync_bn", marks=pytest.mark.slow)])
 def test_two_replicas_give_the_weights_of_one(folder_config, tmp_path, norm):
     import json
 
