@@ -129,7 +129,7 @@ def with_classes(config, dataset):
 
 def _evaluate(config, model, dataset, model_dir, step):
     truth = evaluator.read_truth(config.eval.annotations) if config.eval.annotations else None
-    bar, task = progress_bar(len(dataset.records), 0, "evaluation")
+    bar, task = progress_bar(len(dataset.records), 0, "eval")
     with bar:
         found = evaluator.detect_dataset(model, dataset, config, lambda n: bar.update(task, completed=n))
     metrics, results = evaluator.score(dataset, found, truth)

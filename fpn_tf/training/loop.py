@@ -105,7 +105,7 @@ def train(config, dataset, model_dir, strategy, evaluate=None):
         model, optimizer, strategy, distributed.element_spec, settings.accumulation_steps
     )
     log = RunLog(model_dir, first_step)
-    bar, task = progress_bar(settings.steps, first_step, "training")
+    bar, task = progress_bar(settings.steps, first_step, "train")
     with caught_signals() as caught, errors_of(loader), bar:
         pending, since = [], time.monotonic()
         for step, (x, y) in enumerate(distributed, start=first_step + 1):
@@ -120,9 +120,10 @@ def train(config, dataset, model_dir, strategy, evaluate=None):
                 speed = len(pending) * settings.batch_size / (time.monotonic() - since)
                 means = dict(zip(Losses._fields, np.mean(pending, axis=0).tolist()))
                 log.write(step, means | {"learning_rate": learning_rate, "images_per_second": speed})
-                bar.update(task, status=status(means, learning_rate, speed))
+                told = status(means, learning_rate, speed)
+                bar.update(task, status=told)
                 if not console.is_terminal:
-                    console.print(f"step {step}/{settings.steps}  {status(means, learning_rate, speed)}")
+                    console.print(f"step {step}/{settings.steps}  {told}".replace("\n", "  "))
                 pending, since = [], time.monotonic()
             due = evaluate is not None and (last or (settings.eval_every and step % settings.eval_every == 0))
             if step % settings.checkpoint_every == 0 or last or caught or due:

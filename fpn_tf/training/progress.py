@@ -21,8 +21,8 @@ def progress_bar(total, done, unit):
     """A rich progress bar with a `status` text field; none where the output is no terminal."""
     columns = (
         rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(bar_width=20),
-        rich.progress.TextColumn("{task.completed:>5.0f}/{task.total:.0f}"),
+        rich.progress.BarColumn(bar_width=6),
+        rich.progress.TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         rich.progress.TimeRemainingColumn(compact=True),
         rich.progress.TextColumn("{task.fields[status]}"),
     )
@@ -34,11 +34,9 @@ def progress_bar(total, done, unit):
 
 
 def status(losses, learning_rate, images_per_second):
-    """One line: the total, the four losses, learning rate and speed."""
-    parts = "  ".join(f"{SHORT[name]} {losses[name]:.3f}" for name in SHORT)
-    return (
-        f"loss {losses['total_loss']:.3f} ({parts})  lr {learning_rate:.2g}  {images_per_second:.1f} images/s"
-    )
+    """Two lines that fit a terminal of 80 columns: total, learning rate, speed; the four losses."""
+    total = f"loss {losses['total_loss']:.3f}  lr {learning_rate:.2g}  {images_per_second:.1f} images/s"
+    return total + "\n" + "  ".join(f"{SHORT[name]} {losses[name]:.3f}" for name in SHORT)
 
 
 class RunLog:
