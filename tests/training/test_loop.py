@@ -19,6 +19,12 @@ from fpn_tf.training import loop
 from fpn_tf.training.strategy import make_strategy
 
 
+@pytest.fixture(scope="module", autouse=True)
+def deterministic():
+    """Bit-equality needs it: without, threads add up gradients in any order."""
+    tf.config.experimental.enable_op_determinism()
+
+
 def run(config, model_dir, evaluate=None):
     model_dir.mkdir(exist_ok=True)
     return loop.train(config, open_dataset(config.data, "train"), model_dir, make_strategy(), evaluate)

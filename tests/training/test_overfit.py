@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from conftest import folder_overrides, make_coco_folder
 
+from fpn_tf import modes
 from fpn_tf.config import override, replace
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.evaluation import evaluator
@@ -31,6 +32,7 @@ def test_a_handful_of_photos_is_learned_by_heart(tiny_config, tmp_path):
         },
     )
     dataset = open_dataset(config.data, "train")
+    config = modes.with_classes(config, dataset)
     (tmp_path / "run").mkdir()
     model, _ = loop.train(config, dataset, tmp_path / "run", make_strategy())
     metrics, results = evaluator.score(dataset, evaluator.detect_dataset(model, dataset, config))
