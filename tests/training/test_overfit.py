@@ -14,7 +14,7 @@ from fpn_tf.training.strategy import make_strategy
 def test_a_handful_of_photos_is_learned_by_heart(tiny_config, tmp_path):
     root = make_coco_folder(tmp_path / "data")
     config = override(
-        tiny_config, [*folder_overrides(root), "train.steps=400", "train.log_every=50", "train.batch_size=4"]
+        tiny_config, [*folder_overrides(root), "train.steps=1200", "train.log_every=50", "train.batch_size=4"]
     )
     config = replace(
         config,
@@ -22,7 +22,7 @@ def test_a_handful_of_photos_is_learned_by_heart(tiny_config, tmp_path):
             "train.optimizer": "adamw",
             "train.learning_rate": 0.003,
             "train.schedule": "cosine",
-            "train.checkpoint_every": 400,
+            "train.checkpoint_every": 1200,
             "model.fpn_channels": 32,
             "model.roi.hidden_units": 128,
             "model.roi.samples": 64,
