@@ -6,7 +6,7 @@ import re
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter
-# TensorFlow uses oneDNN by itself on processors with AVX-512 only; it is faster on the others too.
+# TensorFlow uses oneDNN by itself on processors with AVX-512 only; ask for it everywhere.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from absl import app, flags, logging

@@ -15,7 +15,7 @@ def nms(boxes, scores, valid, iou_threshold, max_output):
     scores = tf.where(valid, scores, lowest)
 
     def one_row(row):
-        # Not tf.image.non_max_suppression_padded: that is a loop of small ops, 50 times slower.
+        # Not tf.image.non_max_suppression_padded: that is a loop of small ops, many times slower.
         indices, count = tf.raw_ops.NonMaxSuppressionV4(
             boxes=row[0],
             scores=row[1],
