@@ -14,10 +14,12 @@ from absl import app, flags, logging
 from fpn_tf import config as config_lib
 from fpn_tf.errors import ConfigError, UserError
 
-MODES = ("train_and_eval", "train", "eval", "predict", "export")
+MODES = ("train_and_eval", "train", "eval", "predict", "export", "import_weights")
 
 MODE = flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
-EXPERIMENT = flags.DEFINE_string("experiment", "shapes", "For training: a file in experiments/, without .py.")
+EXPERIMENT = flags.DEFINE_string(
+    "experiment", "shapes", "To begin a run with: a file in experiments/, without .py."
+)
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "The run's folder; by default runs/<experiment>.")
 OVERRIDES = flags.DEFINE_multi_string("params_override", [], "dotted.key=value, may be repeated.")
 CHECKPOINT = flags.DEFINE_enum(
@@ -26,6 +28,15 @@ CHECKPOINT = flags.DEFINE_enum(
 IMAGES = flags.DEFINE_string("images", None, "predict: a folder, a file or a glob pattern.")
 OUTPUT = flags.DEFINE_string("output", None, "predict: a folder; by default <model_dir>/predictions.")
 MIN_SCORE = flags.DEFINE_float("min_score", 0.5, "predict: detections below it are not drawn.", 0.0, 1.0)
+FORMAT = flags.DEFINE_enum(
+    "format",
+    "savedmodel",
+    ("savedmodel", "npz", "torchvision"),
+    "export: for TF Serving, for fpn_tf.load, or a state dict for torchvision.",
+)
+WEIGHTS = flags.DEFINE_string(
+    "weights", None, "import_weights: a checkpoint of torchvision, Detectron2 or Detectron, or one's own."
+)
 DETECTIONS = flags.DEFINE_string("detections", None, "eval: a COCO result file to score, with --annotations.")
 ANNOTATIONS = flags.DEFINE_string(
     "annotations", None, "eval: the COCO annotations that --detections belongs to."
@@ -47,20 +58,33 @@ def experiment_config(name):
     return importlib.import_module("experiments." + name.replace("/", ".")).get_config()
 
 
+def training_config(model_dir):
+    """The Config to train with: the named experiment's, or that of a run that is there already."""
+    path = os.path.join(model_dir, "config.json")
+    if not flags.FLAGS["experiment"].present and os.path.isfile(path):
+        return config_lib.load(path)
+    return experiment_config(EXPERIMENT.value)
+
+
 def run():
     model_dir = MODEL_DIR.value or f"runs/{EXPERIMENT.value}"
     if MODE.value.startswith("train"):
-        config = config_lib.override(experiment_config(EXPERIMENT.value), OVERRIDES.value)
+        config = config_lib.override(training_config(model_dir), OVERRIDES.value)
         from fpn_tf import modes
 
         (modes.train if MODE.value == "train" else modes.train_and_eval)(config, model_dir)
         return
     if MODE.value == "predict" and not IMAGES.value:
         raise ConfigError("--images: missing; expected a folder, a file or a glob pattern of photos")
+    if MODE.value == "import_weights" and not (WEIGHTS.value and MODEL_DIR.value):
+        raise ConfigError("--mode=import_weights: expected --weights=FILE and --model_dir=DIR")
     if bool(DETECTIONS.value) != bool(ANNOTATIONS.value):
         raise ConfigError("--detections and --annotations: expected both or neither")
     from fpn_tf import modes
 
+    if MODE.value == "import_weights":
+        modes.import_weights(WEIGHTS.value, model_dir, OVERRIDES.value)
+        return
     given = (model_dir, OVERRIDES.value, CHECKPOINT.value)
     if DETECTIONS.value:
         modes.score_files(DETECTIONS.value, ANNOTATIONS.value, MODEL_DIR.value)
@@ -69,7 +93,7 @@ def run():
     elif MODE.value == "predict":
         modes.predict_photos(*given, IMAGES.value, OUTPUT.value, MIN_SCORE.value)
     else:
-        modes.export(*given)
+        modes.export(*given, FORMAT.value)
 
 
 def main(arguments):

@@ -18,7 +18,7 @@ _HOMES = {
     "RPNHead": "fpn_tf.models.rpn_head",
     "ResNet": "fpn_tf.models.resnet",
     "UserError": "fpn_tf.errors",
-    "load": "fpn_tf.pretrained.model_dir",
+    "load": "fpn_tf.pretrained.load",
 }
 __all__ = list(_HOMES)
 

@@ -12,7 +12,7 @@ def replica_count():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def compiled_detector(model):
+def compiled_detector(model, pixel_dtype):
     """x -> BatchDetections of a FasterRCNN as NumPy arrays, compiled.
 
     On TensorFlow one trace serves every batch and image size (Keras' own predict function would
@@ -20,13 +20,14 @@ def compiled_detector(model):
 
     Args:
         model: FasterRCNN.
+        pixel_dtype: of its images.
     """
     if keras.config.backend() != "tensorflow":
         return model.predict_on_batch
     import tensorflow as tf
 
     spec = {
-        "images": tf.TensorSpec([None, None, None, 3], tf.uint8),
+        "images": tf.TensorSpec([None, None, None, 3], pixel_dtype),
         "image_sizes": tf.TensorSpec([None, 2], tf.int32),
     }
     detect = tf.function(lambda x: model(x, training=False), input_signature=[spec], jit_compile=False)

@@ -1,8 +1,9 @@
 """Checkpoints: one folder a step, written beside and renamed.
 
 checkpoints/step_00001000/model.weights.h5   Keras' own format
-                          optimizer.npz      velocities and step counter
-                          state.json         step, and the size and hash of the other two
+                          config.json        of the model that the weights belong to
+                          optimizer.npz      velocities and step counter (not after an import)
+                          state.json         step, and the hash of each of the others
 checkpoints/best/                            the same, of the best AP, with `AP` in state.json
 """
 
@@ -16,9 +17,10 @@ import shutil
 import numpy as np
 from absl import logging
 
+from fpn_tf import config as config_lib
 from fpn_tf.errors import CheckpointError
 
-FILES = ("model.weights.h5", "optimizer.npz")
+WEIGHTS_FILE, OPTIMIZER_FILE, CONFIG_FILE = "model.weights.h5", "optimizer.npz", "config.json"
 
 
 class Checkpoints:
@@ -34,11 +36,16 @@ class Checkpoints:
         self.keep = keep
 
     def save(self, model, optimizer, step):
-        """Writes the checkpoint of `step`, then removes what is older than the newest `keep`."""
+        """Writes the checkpoint of `step`, then removes what is older than the newest `keep`.
+
+        Imported weights are the checkpoint of step 0 and have no optimizer (None).
+        """
         with self._folder_written_whole(self.folder / f"step_{step:08d}") as folder:
-            model.save_weights(folder / FILES[0])
-            arrays = {f"{i:04d}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
-            np.savez(folder / FILES[1], **arrays)
+            model.save_weights(folder / WEIGHTS_FILE)
+            config_lib.save(model.config, folder / CONFIG_FILE)
+            if optimizer is not None:
+                arrays = {f"{i:04d}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
+                np.savez(folder / OPTIMIZER_FILE, **arrays)
             _seal(folder, {"step": int(step)})
         for old in self._steps()[: -self.keep]:
             shutil.rmtree(old)
@@ -51,8 +58,8 @@ class Checkpoints:
             return False
         source = self.folder / f"step_{step:08d}"
         with self._folder_written_whole(best) as folder:
-            for name in FILES:
-                shutil.copyfile(source / name, folder / name)
+            for path in source.iterdir():
+                shutil.copyfile(path, folder / path.name)
             _seal(folder, {"step": int(step), "AP": float(average_precision)})
         return True
 
@@ -70,6 +77,11 @@ class Checkpoints:
             logging.warning("passed over: %s is damaged", folder)
         return None
 
+    def is_import(self):
+        """Whether nothing was trained here yet and there are imported weights to start from."""
+        newest = self.find()
+        return newest is not None and not (newest / OPTIMIZER_FILE).exists()
+
     def restore(self, folder, model, optimizer=None):
         """Loads a checkpoint into `model` (and `optimizer`). Returns its step.
 
@@ -77,9 +89,9 @@ class Checkpoints:
             CheckpointError: it belongs to another architecture.
         """
         try:
-            model.load_weights(folder / FILES[0])
+            model.load_weights(folder / WEIGHTS_FILE)
             if optimizer is not None:
-                with np.load(folder / FILES[1]) as arrays:
+                with np.load(folder / OPTIMIZER_FILE) as arrays:
                     values = [arrays[name] for name in sorted(arrays.files)]
                 if [v.shape for v in values] != [tuple(v.shape) for v in optimizer.variables]:
                     raise ValueError("the optimizer's variables differ in number or shape")
@@ -114,7 +126,8 @@ class Checkpoints:
 
 
 def _seal(folder, state):
-    state["files"] = {name: _fingerprint(folder / name) for name in FILES}
+    names = sorted(path.name for path in folder.iterdir() if path.name != "state.json")
+    state["files"] = {name: _fingerprint(folder / name) for name in names}
     with open(folder / "state.json", "w") as file:
         json.dump(state, file, indent=2)
         file.flush()

@@ -72,8 +72,8 @@ def _serve_bytes(model, image_bytes):
 def _serve_tensor(model, photos):
     data = model.config.data
     photo_size = tf.shape(photos)[1:3]
-    size = resized_size(photo_size, data.short_side, data.max_side)
-    images = resize(photos, size)
+    size = resized_size(photo_size, data.short_side, data.max_side, data.resize)
+    images = resize(photos, size, data.resize)
     bottom, right = tf.unstack(-size % CANVAS_MULTIPLE)
     images = tf.pad(images, [[0, 0], [0, bottom], [0, right], [0, 0]])
     sizes = tf.repeat(size[None], tf.shape(photos)[0], axis=0)
@@ -91,20 +91,29 @@ def _serve_tensor(model, photos):
     }
 
 
-def resized_size(size, short_side, max_side):
+def resized_size(size, short_side, max_side, kind):
     """`fpn_tf.photos.resized_size` on an int32 tensor [2]."""
     sides = tf.cast(size, tf.float64)
-    sides *= tf.cast(short_side, tf.float64) / tf.reduce_min(sides)
-    sides *= tf.minimum(tf.cast(max_side, tf.float64) / tf.reduce_max(sides), 1.0)
-    return tf.maximum(tf.cast(tf.floor(sides + 0.5), tf.int32), 1)
+    short, limit = tf.cast(short_side, tf.float64), tf.cast(max_side, tf.float64)
+    if kind == "detectron2":
+        sides *= short / tf.reduce_min(sides)
+        sides *= tf.minimum(limit / tf.reduce_max(sides), 1.0)
+        sides = tf.floor(sides + 0.5)
+    else:
+        sides *= tf.minimum(short / tf.reduce_min(sides), limit / tf.reduce_max(sides))
+        sides = tf.floor(sides) if kind == "torchvision" else tf.round(sides)
+    return tf.maximum(tf.cast(sides, tf.int32), 1)
 
 
-def resize(photos, size):
-    """`fpn_tf.photos.resize` on a uint8 tensor [b, h, w, 3]: width first, rounded, then height.
+def resize(photos, size, kind):
+    """`fpn_tf.photos.resize` on a uint8 tensor [b, h, w, 3].
 
-    The two passes with whole numbers between them are Pillow's; a pixel differs from its result
-    by at most 1, where its fixed-point weights round otherwise.
+    Pillow's way goes width first, rounded, then height: the two passes with whole numbers between
+    them. A pixel differs from its result by at most 1, where its fixed-point weights round
+    otherwise.
     """
+    if kind != "detectron2":
+        return tf.image.resize(tf.cast(photos, tf.float32), size)
     for axes in ((tf.shape(photos)[1], size[1]), (size[0], size[1])):
         exact = tf.image.resize(tf.cast(photos, tf.float32), tf.stack(axes), antialias=True)
         photos = tf.cast(tf.clip_by_value(tf.floor(exact + 0.5), 0, 255), tf.uint8)

@@ -10,9 +10,12 @@ import rich.table
 from fpn_tf import config as config_lib
 from fpn_tf import export as export_lib
 from fpn_tf import files, photos, predict, visualize
+from fpn_tf.checkpoint import Checkpoints
 from fpn_tf.data.pipeline import open_dataset
-from fpn_tf.errors import CheckpointError, ConfigError, PhotoError
+from fpn_tf.errors import CheckpointError, ConfigError, DataError, PhotoError
 from fpn_tf.evaluation import coco, evaluator
+from fpn_tf.pretrained import naming
+from fpn_tf.pretrained.load import load, save_npz, write_arrays
 from fpn_tf.pretrained.model_dir import load_model_dir
 from fpn_tf.training import loop
 from fpn_tf.training.progress import console, progress_bar
@@ -22,42 +25,27 @@ CHANGEABLE = ("train.", "eval.", "data.")  # sections in which a resumed run may
 FIXED = ("train.seed", "train.batch_size")  # ... but for what decides the order of the data
 
 
-def train(config, model_dir, evaluating=False):
-    """Trains in `model_dir`, going on from its newest checkpoint. Returns (config, model, step)."""
-    settings = config.train
-    strategy = make_strategy(settings.num_replicas, settings.batch_size // settings.accumulation_steps)
-    _check_writable(model_dir)
-    dataset = open_dataset(config.data, "train")
-    config = with_classes(config, dataset)
-    _check_resume(config, model_dir)
-    held_out = open_dataset(config.data, "eval") if evaluating else None
-    if held_out is not None and held_out.class_names != dataset.class_names:
-        raise ConfigError("data.eval_annotations: its categories differ from those of data.train_annotations")
-    config_lib.save(config, pathlib.Path(model_dir) / "config.json")
-    with_boxes = sum(len(r.boxes) > 0 for r in dataset.records)
-    console.print(
-        f"{len(dataset.records)} photos, {with_boxes} with boxes "
-        f"({dataset.dropped_boxes} boxes without area dropped), "
-        f"{len(dataset.class_names)} classes; {strategy.num_replicas_in_sync} replica(s), "
-        f"learning rate {config.train.peak_learning_rate:g} for {config.train.batch_size} images a step"
-    )
-
-    def average_precision(model, step):
-        return _evaluate(config, model, held_out, model_dir, step)["AP"]
-
-    model, step = loop.train(config, dataset, model_dir, strategy, average_precision if evaluating else None)
-    return config, model, step
+def train(config, model_dir):
+    """Trains in `model_dir`, going on from its newest checkpoint."""
+    strategy, config, dataset = _prepare(config, model_dir)
+    loop.train(config, dataset, model_dir, strategy)
 
 
 def train_and_eval(config, model_dir):
     """Trains, evaluates, draws, exports, and says where everything lies."""
-    config, model, step = train(config, model_dir, evaluating=True)
-    metrics_file = pathlib.Path(model_dir) / "eval" / "metrics.json"
-    dataset = open_dataset(config.data, "eval")
-    metrics = _finished_metrics(metrics_file, step)
+    strategy, config, dataset = _prepare(config, model_dir)
+    held_out = open_dataset(config.data, "eval")
+    if held_out.class_names != dataset.class_names:
+        raise ConfigError("data.eval_annotations: its categories differ from those of data.train_annotations")
+
+    def average_precision(model, step):
+        return _evaluate(config, model, held_out, model_dir, step)["AP"]
+
+    model, step = loop.train(config, dataset, model_dir, strategy, average_precision)
+    metrics = _finished_metrics(pathlib.Path(model_dir) / "eval" / "metrics.json", step)
     if metrics is None:
-        metrics = _evaluate(config, model, dataset, model_dir, step)
-    draw_pictures(config, model, dataset, model_dir)
+        metrics = _evaluate(config, model, held_out, model_dir, step)
+    draw_pictures(config, model, held_out, model_dir)
     exported = export_lib.export(model, pathlib.Path(model_dir) / "export")
     print_metrics(metrics)
     for name, path in (
@@ -71,10 +59,37 @@ def train_and_eval(config, model_dir):
         console.print(f"{name:20s} {pathlib.Path(model_dir) / path}")
 
 
+def _prepare(config, model_dir):
+    """What every training run begins with: (strategy, config with classes, training Dataset).
+
+    Writes config.json. Raises: UserError, where the run cannot start or go on in `model_dir`.
+    """
+    settings = config.train
+    strategy = make_strategy(settings.num_replicas, settings.batch_size // settings.accumulation_steps)
+    _check_writable(model_dir)
+    dataset = open_dataset(config.data, "train")
+    if Checkpoints(model_dir).is_import():  # its number of classes may change
+        config = config_lib.replace(config, **{"model.num_classes": 0})
+        config = with_classes(config, dataset)
+    else:
+        config = with_classes(config, dataset)
+        _check_resume(config, model_dir)
+    config_lib.save(config, pathlib.Path(model_dir) / "config.json")
+    with_boxes = sum(len(r.boxes) > 0 for r in dataset.records)
+    console.print(
+        f"{len(dataset.records)} photos, {with_boxes} with boxes "
+        f"({dataset.dropped_boxes} boxes without area dropped), "
+        f"{len(dataset.class_names)} classes; {strategy.num_replicas_in_sync} replica(s), "
+        f"learning rate {settings.peak_learning_rate:g} for {settings.batch_size} images a step"
+    )
+    return strategy, config, dataset
+
+
 def evaluate(model_dir, overrides, checkpoint):
     """Evaluates a checkpoint of `model_dir` on its held-out split; writes metrics and pictures."""
     config, model, step = load_model_dir(model_dir, overrides, checkpoint)
     dataset = open_dataset(config.data, "eval")
+    config = model.config = _with_ids(config, dataset)
     metrics = _evaluate(config, model, dataset, model_dir, step)
     draw_pictures(config, model, dataset, model_dir)
     print_metrics(metrics)
@@ -101,11 +116,56 @@ def predict_photos(model_dir, overrides, checkpoint, images, output, min_score):
     console.print(f"{found} detections on {read} of {len(paths)} photos: {output}")
 
 
-def export(model_dir, overrides, checkpoint):
-    """Exports a checkpoint of `model_dir` as a SavedModel."""
+def export(model_dir, overrides, checkpoint, file_format):
+    """Exports a checkpoint of `model_dir`: as a SavedModel, or its weights as one file.
+
+    Args:
+        model_dir: the folder of a run.
+        overrides: `dotted.key=value` texts.
+        checkpoint: "newest" or "best".
+        file_format: "savedmodel"; "npz", weights and config for `fpn_tf.load`; or "torchvision",
+            a state dict that torchvision's model of the same shape loads with `strict=True`: a
+            `.pth` where PyTorch is installed, an `.npz` of the same names elsewhere.
+    """
     _, model, step = load_model_dir(model_dir, overrides, checkpoint)
-    path = export_lib.export(model, pathlib.Path(model_dir) / "export")
+    folder = pathlib.Path(model_dir) / "export"
+    if file_format == "savedmodel":
+        path = export_lib.export(model, folder)
+    elif file_format == "npz":
+        path = folder / "detector.npz"
+        save_npz(model, path)
+    else:
+        path = _export_torchvision(model, folder)
     console.print(f"exported step {step}: {path}")
+
+
+def _export_torchvision(model, folder):
+    arrays = naming.state_dict(model)
+    try:
+        import torch
+    except ImportError:
+        path = folder / "torchvision.npz"
+        write_arrays(arrays, path)
+        return path
+    path = folder / "torchvision.pth"
+    with files.written_whole(path) as beside:
+        torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, beside)
+    return path
+
+
+def import_weights(weights, model_dir, overrides):
+    """Makes a model_dir of a detector's weights, from this project or another library."""
+    _check_writable(model_dir)
+    if Checkpoints(model_dir).find() is not None:
+        raise CheckpointError(f"--model_dir={model_dir}: holds a run already; choose another")
+    model = load(weights, overrides)
+    config_lib.save(model.config, pathlib.Path(model_dir) / "config.json")
+    Checkpoints(model_dir).save(model, None, 0)
+    settings = model.config.model
+    console.print(
+        f"imported {weights}: {settings.backbone}, {settings.num_classes} classes, "
+        f"{model.count_params():,} numbers -> {model_dir}"
+    )
 
 
 def with_classes(config, dataset):
@@ -125,6 +185,23 @@ def with_classes(config, dataset):
         "data.category_ids": dataset.category_ids,
     }
     return config_lib.replace(config, **changes)
+
+
+def _with_ids(config, dataset):
+    """The config with the data set's classes, where imported weights brought only their number.
+
+    Raises:
+        DataError: the data set has none of the model's category ids.
+    """
+    if not config.data.category_ids and len(dataset.category_ids) == config.model.num_classes:
+        return with_classes(config, dataset)
+    ids = config.data.category_ids or range(1, config.model.num_classes + 1)
+    if not set(ids) & set(dataset.category_ids):
+        raise DataError(
+            f"data.eval_annotations: category ids {dataset.category_ids[:5]}...: "
+            f"expected some of the model's, {tuple(ids)[:5]}..."
+        )
+    return config
 
 
 def _evaluate(config, model, dataset, model_dir, step):

@@ -1,6 +1,7 @@
 """Photos as arrays: decoding, the size to show them at, resizing. NumPy and Pillow only."""
 
 import io
+import math
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -59,32 +60,67 @@ def upright_size(path):
     return (width, height) if turned else (height, width)
 
 
-def resized_size(size, short_side, max_side):
-    """The size at which a photo is shown to the net, as Detectron2 rounds it.
+def resized_size(size, short_side, max_side, kind="detectron2"):
+    """The size at which a photo is shown to the net.
 
     Args:
         size: (height, width) of the photo.
         short_side: wanted length of the shorter side.
         max_side: bound on the longer side, which wins.
+        kind: whose rounding: "detectron2" half up, "torchvision" down, "detectron" half to even.
 
     Returns:
         (height, width), each at least 1.
     """
     height, width = size
-    scale = short_side / min(height, width)
-    height, width = (short_side, scale * width) if height < width else (scale * height, short_side)
-    if max(height, width) > max_side:
-        scale = max_side / max(height, width)
-        height, width = height * scale, width * scale
-    return max(int(height + 0.5), 1), max(int(width + 0.5), 1)
+    if kind == "detectron2":
+        scale = short_side / min(height, width)
+        height, width = (short_side, scale * width) if height < width else (scale * height, short_side)
+        if max(height, width) > max_side:
+            scale = max_side / max(height, width)
+            height, width = height * scale, width * scale
+        sides = int(height + 0.5), int(width + 0.5)
+    else:
+        scale = min(short_side / min(height, width), max_side / max(height, width))
+        rounded = math.floor if kind == "torchvision" else round
+        sides = rounded(height * scale), rounded(width * scale)
+    return max(sides[0], 1), max(sides[1], 1)
 
 
-def resize(photo, size):
-    """uint8 [H, W, 3] -> uint8 [h, w, 3], bilinear with antialiasing (Pillow's, Detectron2's)."""
+def resize(photo, size, kind="detectron2"):
+    """Bilinear resizing as another library does it.
+
+    Args:
+        photo: uint8 [H, W, 3].
+        size: (height, width).
+        kind: "detectron2" is Pillow's, with antialiasing and whole numbers between its passes;
+            "torchvision" and "detectron" interpolate between four pixels and do not round.
+
+    Returns:
+        [height, width, 3] of `pixel_dtype(kind)`, values 0..255.
+    """
+    if kind != "detectron2":
+        rows = _interpolated(photo.astype(np.float32), size[0])
+        return _interpolated(rows.swapaxes(0, 1), size[1]).swapaxes(0, 1)
     height, width = size
     if photo.shape[:2] == (height, width):
         return photo
     return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def pixel_dtype(kind):
+    """The NumPy dtype of what `resize` gives."""
+    return np.dtype(np.uint8 if kind == "detectron2" else np.float32)
+
+
+def _interpolated(values, length):
+    """Linear interpolation along the first axis to `length` entries, half-pixel centres."""
+    position = (np.arange(length) + 0.5) * (len(values) / length) - 0.5
+    position = np.clip(position, 0, len(values) - 1).astype(np.float32)
+    low = position.astype(np.int64)
+    high = np.minimum(low + 1, len(values) - 1)
+    fraction = (position - low.astype(np.float32)).reshape(-1, *[1] * (values.ndim - 1))
+    return values[low] * (1 - fraction) + values[high] * fraction
 
 
 def canvas_size(size):
@@ -93,7 +129,7 @@ def canvas_size(size):
 
 
 def on_canvas(photo, canvas):
-    """uint8 [h, w, 3] -> uint8 [*canvas, 3], at the top left; the rest is 0."""
-    image = np.zeros((*canvas, 3), np.uint8)
+    """[h, w, 3] -> [*canvas, 3] of the same dtype, at the top left; the rest is 0."""
+    image = np.zeros((*canvas, 3), photo.dtype)
     image[: photo.shape[0], : photo.shape[1]] = photo
     return image

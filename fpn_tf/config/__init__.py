@@ -5,6 +5,7 @@ Keras and TensorFlow are not imported here: a mistake is answered before they st
 
 from fpn_tf.config.edit import differences, from_dict, load, override, replace, save, to_dict
 from fpn_tf.config.sections import (
+    BACKBONES,
     Config,
     DataConfig,
     EvalConfig,
@@ -17,6 +18,7 @@ from fpn_tf.config.sections import (
 from fpn_tf.errors import ConfigError
 
 __all__ = [
+    "BACKBONES",
     "Config",
     "ConfigError",
     "DataConfig",

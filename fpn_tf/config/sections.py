@@ -9,8 +9,14 @@ from dataclasses import dataclass, field
 
 from fpn_tf.errors import ConfigError
 
-BACKBONES = ("resnet_tiny", "resnet18", "resnet34", "resnet50", "resnet101")
+BACKBONES = {  # name -> arguments of fpn_tf.ResNet
+    "resnet_tiny": {"depth": "tiny"},
+    **{f"resnet{depth}": {"depth": depth} for depth in (18, 34, 50, 101, 152)},
+    "resnext50_32x4d": {"depth": 50, "groups": 32, "width_per_group": 4},
+    "resnext101_32x8d": {"depth": 101, "groups": 32, "width_per_group": 8},
+}
 NORMS = ("frozen_bn", "sync_bn", "group_norm")
+RESIZES = ("detectron2", "torchvision", "detectron")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -26,7 +32,9 @@ class RPNConfig:
 
     anchor_sizes: tuple[int, ...] = (32, 64, 128, 256, 512)  # pixels; one per level p2..p6
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
-    rounded_anchors: bool = False
+    anchor_rounding: str = "none"  # corners to whole pixels as torchvision or detectron do
+    strides_from_sizes: bool = False  # canvas // map (torchvision: p6 may get 61), not 2^level
+    conv_layers: int = 1  # 3x3 convolutions before the two siblings
     foreground_iou: float = 0.7
     background_iou: float = 0.3
     samples: int = 256  # anchors per image
@@ -38,7 +46,7 @@ class RPNConfig:
     post_nms_train: int = 1000  # per image, all levels together
     post_nms_test: int = 1000
     nms_threshold: float = 0.7
-    min_size: float = 1e-3  # pixels of the resized image
+    min_size: float = 0.0  # pixels of the resized image; a proposal without area never counts
 
     def validate(self):
         check(
@@ -53,6 +61,10 @@ class RPNConfig:
             f"model.rpn.anchor_ratios={self.anchor_ratios}: expected positive ratios",
         )
         check(
+            self.anchor_rounding in ("none", "torchvision", "detectron"),
+            f"model.rpn.anchor_rounding={self.anchor_rounding}: expected none, torchvision or detectron",
+        )
+        check(
             len(self.box_weights) == 4 and min(self.box_weights) > 0,
             f"model.rpn.box_weights={self.box_weights}: expected 4 positive numbers",
         )
@@ -60,7 +72,14 @@ class RPNConfig:
             0 <= self.background_iou <= self.foreground_iou <= 1,
             f"model.rpn.background_iou={self.background_iou}: expected at most {self.foreground_iou}",
         )
-        for name in ("samples", "pre_nms_train", "pre_nms_test", "post_nms_train", "post_nms_test"):
+        for name in (
+            "conv_layers",
+            "samples",
+            "pre_nms_train",
+            "pre_nms_test",
+            "post_nms_train",
+            "post_nms_test",
+        ):
             check(getattr(self, name) >= 1, f"model.rpn.{name}={getattr(self, name)}: expected at least 1")
         check(
             0 <= self.foreground_fraction <= 1,
@@ -76,18 +95,25 @@ class ROIConfig:
     pool_size: int = 7
     sampling_ratio: int = 2  # 0: adaptive, as in Detectron2
     aligned: bool = True
+    inclusive: bool = False  # pool up to x2 - 1, y2 - 1 (Detectron: the last pixel inside)
     canonical_size: int = 224  # pixels; a box of this side is pooled from canonical_level
     canonical_level: int = 4
+    conv_layers: int = 0  # 3x3 convolutions with `norm`, before the fully connected layers
+    norm: str = "sync_bn"  # of the convolutions
+    fc_layers: int = 2
     hidden_units: int = 1024
     foreground_iou: float = 0.5
     samples: int = 512  # RoIs per image
     foreground_fraction: float = 0.25
     box_weights: tuple[float, ...] = (10.0, 10.0, 5.0, 5.0)
     smooth_l1_beta: float = 0.0
+    min_size: float = 0.0  # pixels of the resized image, sides of a detection
 
     def validate(self):
-        for name in ("pool_size", "canonical_size", "hidden_units", "samples"):
+        for name in ("pool_size", "canonical_size", "fc_layers", "hidden_units", "samples"):
             check(getattr(self, name) >= 1, f"model.roi.{name}={getattr(self, name)}: expected at least 1")
+        check(self.conv_layers >= 0, f"model.roi.conv_layers={self.conv_layers}: expected 0 or more")
+        check(self.norm in NORMS, f"model.roi.norm={self.norm}: expected one of {', '.join(NORMS)}")
         check(
             self.sampling_ratio >= 0,
             f"model.roi.sampling_ratio={self.sampling_ratio}: expected 0 (adaptive) or more",
@@ -118,6 +144,7 @@ class ModelConfig:
     stride_in_1x1: bool = False  # where a bottleneck strides: Caffe's 1x1 or torchvision's 3x3
     frozen_stages: int = 2  # 0: none; 1: the stem; 2: the stem and c2; ... 5: everything
     fpn_channels: int = 256
+    fpn_norm: str = ""  # after each of the pyramid's convolutions; "": none (the paper)
     pixel_order: str = "rgb"
     pixel_mean: tuple[float, ...] = (123.675, 116.28, 103.53)  # in pixel_order, of 0..255
     pixel_std: tuple[float, ...] = (58.395, 57.12, 57.375)
@@ -136,6 +163,10 @@ class ModelConfig:
         )
         check(0 <= self.frozen_stages <= 5, f"model.frozen_stages={self.frozen_stages}: expected 0..5")
         check(self.norm_epsilon >= 0, f"model.norm_epsilon={self.norm_epsilon}: expected 0 or more")
+        check(
+            self.fpn_norm in ("", *NORMS),
+            f"model.fpn_norm={self.fpn_norm}: expected empty or one of {', '.join(NORMS)}",
+        )
         check(self.fpn_channels >= 1, f"model.fpn_channels={self.fpn_channels}: expected at least 1")
         check(
             self.pixel_order in ("rgb", "bgr"), f"model.pixel_order={self.pixel_order}: expected rgb or bgr"
@@ -166,6 +197,7 @@ class DataConfig:
     category_ids: tuple[int, ...] = ()  # the dataset's ids of classes 1..K, filled in likewise
     short_side: int = 800  # pixels, of the resized image
     max_side: int = 1333
+    resize: str = "detectron2"  # whose: Pillow's on bytes, or float without antialiasing
     train_short_sides: tuple[int, ...] = ()  # scale jitter; empty: always short_side
     flip: bool = True  # horizontal, every second image
     keep_empty: bool = False  # train on images without boxes too
@@ -187,6 +219,7 @@ class DataConfig:
                 getattr(self, name) >= 1,
                 f"data.{name}={getattr(self, name)}: expected a positive number of pixels",
             )
+        check(self.resize in RESIZES, f"data.resize={self.resize}: expected one of {', '.join(RESIZES)}")
         longest = max(*self.train_sides, self.short_side)
         check(
             longest <= self.max_side,

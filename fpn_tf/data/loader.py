@@ -39,14 +39,14 @@ class Loader:
                 index = self._successor(index, plan.canvas)
                 example = self._load(index, plan, slot)
             examples.append(example)
-        return _batch(examples, plan.canvas) | {"sample_seeds": plan.sample_seeds}
+        return self._batch(examples, plan.canvas) | {"sample_seeds": plan.sample_seeds}
 
     def evaluation_batch(self, plan):
         """The readable images of a batch and their `indices` into the records (maybe none)."""
         loaded = [(i, self._load(i, plan, slot)) for slot, i in enumerate(plan.indices)]
         loaded = [(i, example) for i, example in loaded if example is not None]
         indices = np.asarray([i for i, _ in loaded], np.int32)
-        return _batch([example for _, example in loaded], plan.canvas) | {"indices": indices}
+        return self._batch([example for _, example in loaded], plan.canvas) | {"indices": indices}
 
     def _load(self, index, plan, slot):
         """(image, boxes, classes) as the plan wants to see them; None for an unreadable photo."""
@@ -61,8 +61,9 @@ class Loader:
         except (PhotoError, OSError) as error:
             self._report(index, str(error))
             return None
-        size = photos.resized_size(record.size, plan.short_sides[slot], self.data.max_side)
-        image = photos.resize(photo, size)
+        kind = self.data.resize
+        size = photos.resized_size(record.size, plan.short_sides[slot], self.data.max_side, kind)
+        image = photos.resize(photo, size, kind)
         boxes = record.boxes * np.asarray(
             [size[1] / record.size[1], size[0] / record.size[0]] * 2, np.float32
         )
@@ -70,6 +71,26 @@ class Loader:
             image = image[:, ::-1]
             boxes = np.stack([size[1] - boxes[:, 2], boxes[:, 1], size[1] - boxes[:, 0], boxes[:, 3]], axis=1)
         return image, boxes, record.classes
+
+    def _batch(self, examples, canvas):
+        """Stacks (image, boxes, classes) triples; boxes are padded to the most of any image."""
+        count = len(examples)
+        most = max([len(boxes) for _, boxes, _ in examples], default=0)
+        batch = {
+            "images": np.zeros((count, *canvas, 3), photos.pixel_dtype(self.data.resize)),
+            "image_sizes": np.zeros((count, 2), np.int32),
+            "boxes": np.zeros((count, max(most, 1), 4), np.float32),
+            "classes": np.zeros((count, max(most, 1)), np.int32),
+            "valid": np.zeros((count, max(most, 1)), bool),
+        }
+        for i, (image, boxes, classes) in enumerate(examples):
+            height, width = image.shape[:2]
+            batch["images"][i, :height, :width] = image
+            batch["image_sizes"][i] = height, width
+            batch["boxes"][i, : len(boxes)] = boxes
+            batch["classes"][i, : len(boxes)] = classes
+            batch["valid"][i, : len(boxes)] = True
+        return batch
 
     def _successor(self, index, canvas):
         """The next record after `index` that fits the same canvas and is not known to be bad."""
@@ -99,24 +120,3 @@ class Loader:
                     f"{len(self.bad)} of {count} photos cannot be read, more than "
                     f"data.max_bad_fraction={share}; the last: {message}"
                 )
-
-
-def _batch(examples, canvas):
-    """Stacks (image, boxes, classes) triples; boxes are padded to the most of any image."""
-    count = len(examples)
-    most = max([len(boxes) for _, boxes, _ in examples], default=0)
-    batch = {
-        "images": np.zeros((count, *canvas, 3), np.uint8),
-        "image_sizes": np.zeros((count, 2), np.int32),
-        "boxes": np.zeros((count, max(most, 1), 4), np.float32),
-        "classes": np.zeros((count, max(most, 1)), np.int32),
-        "valid": np.zeros((count, max(most, 1)), bool),
-    }
-    for i, (image, boxes, classes) in enumerate(examples):
-        height, width = image.shape[:2]
-        batch["images"][i, :height, :width] = image
-        batch["image_sizes"][i] = height, width
-        batch["boxes"][i, : len(boxes)] = boxes
-        batch["classes"][i, : len(boxes)] = classes
-        batch["valid"][i, : len(boxes)] = True
-    return batch

@@ -5,13 +5,14 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
+from fpn_tf import photos
 from fpn_tf.data import plan as plans
 from fpn_tf.errors import DataError
 
 X_KEYS = ("images", "image_sizes")
 Y_KEYS = ("boxes", "classes", "valid", "sample_seeds")
 SPECS = {  # without the batch axis
-    "images": ([None, None, 3], tf.uint8),
+    "images": ([None, None, 3], None),  # the dtype is that of the resizing
     "image_sizes": ([2], tf.int32),
     "boxes": ([None, 4], tf.float32),
     "classes": ([None], tf.int32),
@@ -62,7 +63,7 @@ def training_batches(loader, data, batch_size, seed, first_step=0, replicas=1):
     """
     steps = plans.training_plan(loader.dataset.records, data, batch_size, seed, first_step)
     parts = itertools.chain.from_iterable(plans.split(plan, replicas) for plan in steps)
-    batches = _read(parts, loader.training_batch, X_KEYS + Y_KEYS, batch_size // replicas, data.workers)
+    batches = _read(parts, loader.training_batch, X_KEYS + Y_KEYS, batch_size // replicas, data)
     return batches.map(lambda b: ({k: b[k] for k in X_KEYS}, {k: b[k] for k in Y_KEYS}))
 
 
@@ -72,12 +73,13 @@ def evaluation_batches(loader, data, batch_size):
     A batch may hold fewer images than `batch_size`, and none where none could be read.
     """
     parts = plans.evaluation_plan(loader.dataset.records, data, batch_size)
-    return _read(parts, loader.evaluation_batch, (*X_KEYS, "indices"), None, data.workers)
+    return _read(parts, loader.evaluation_batch, (*X_KEYS, "indices"), None, data)
 
 
-def _read(parts, read, keys, batch_size, workers):
+def _read(parts, read, keys, batch_size, data):
     """A tf.data.Dataset of `read(plan)` dicts for an iterable of BatchPlans."""
     fields = plans.BatchPlan._fields
+    dtypes = [SPECS[key][1] or tf.as_dtype(photos.pixel_dtype(data.resize)) for key in keys]
     types = [tf.int64, tf.int64, tf.int64, tf.int64, tf.bool, tf.int32]
     shapes = [[], [2], [None], [None], [None], [None]]
 
@@ -92,12 +94,12 @@ def _read(parts, read, keys, batch_size, workers):
         return [batch[key] for key in keys]
 
     def element(*values):
-        arrays = tf.numpy_function(load, values, [SPECS[key][1] for key in keys])
+        arrays = tf.numpy_function(load, values, dtypes)
         for key, array in zip(keys, arrays):
             array.set_shape([batch_size, *SPECS[key][0]])
         return dict(zip(keys, arrays))
 
     signature = tuple(tf.TensorSpec(s, t) for s, t in zip(shapes, types))
     dataset = tf.data.Dataset.from_generator(numbers, output_signature=signature)
-    dataset = dataset.map(element, num_parallel_calls=workers or tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.map(element, num_parallel_calls=data.workers or tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(2)

@@ -41,8 +41,8 @@ def training_canvases(data):
 
 def canvas_for(size, data, canvases):
     """The smallest of `canvases` that holds a photo of `size` at every training scale."""
-    sizes = np.asarray([photos.resized_size(size, side, data.max_side) for side in data.train_sides])
-    height, width = sizes.max(axis=0)
+    sizes = [photos.resized_size(size, side, data.max_side, data.resize) for side in data.train_sides]
+    height, width = np.max(sizes, axis=0)
     return next(c for c in canvases if c[0] >= height and c[1] >= width)
 
 
@@ -116,7 +116,7 @@ def evaluation_plan(records, data, batch_size):
     """
     by_canvas = {}
     for index, record in enumerate(records):
-        size = photos.resized_size(record.size, data.short_side, data.max_side)
+        size = photos.resized_size(record.size, data.short_side, data.max_side, data.resize)
         by_canvas.setdefault(photos.canvas_size(size), []).append(index)
     plans = []
     for canvas, indices in sorted(by_canvas.items()):

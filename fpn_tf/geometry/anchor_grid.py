@@ -4,13 +4,15 @@ import numpy as np
 from keras import ops
 
 
-def base_anchors(sizes, ratios, rounded=False):
-    """The anchors of one cell, centred on the origin.
+def base_anchors(sizes, ratios, rounding="none", stride=None):
+    """The anchors of one cell, around the pixel (0, 0) of its corner.
 
     Args:
         sizes: square roots of the areas, in pixels.
         ratios: height / width, for each of the sizes.
-        rounded: round the corners to whole pixels (torchvision, Detectron).
+        rounding: "none"; "torchvision", corners to whole pixels; or "detectron", sides to whole
+            multiples of size / stride, and centred in the cell, not on its corner.
+        stride: pixels between cells; "detectron" alone needs it.
 
     Returns:
         [A, 4] float32 NumPy array, A = len(sizes) * len(ratios); ratios vary slowest, as in
@@ -20,25 +22,31 @@ def base_anchors(sizes, ratios, rounded=False):
     for ratio in ratios:
         for size in sizes:
             height, width = size * np.sqrt(ratio), size / np.sqrt(ratio)
+            if rounding == "detectron":
+                width = np.round(stride / np.sqrt(ratio))
+                height, width = np.round(width * ratio) * size / stride, width * size / stride
             anchors.append([-width / 2, -height / 2, width / 2, height / 2])
     anchors = np.asarray(anchors, "float32")
-    return np.round(anchors) if rounded else anchors
+    if rounding == "detectron":
+        anchors += stride / 2
+    return np.round(anchors) if rounding == "torchvision" else anchors
 
 
 def anchor_grid(feature_size, stride, cell_anchors):
-    """Places `cell_anchors` on every cell of a map; cell (0, 0) is centred on pixel (0, 0).
+    """Places `cell_anchors` on every cell of a map; those of cell (0, 0) stay where they are.
 
     Args:
         feature_size: (H, W) of the map; numbers or scalar tensors.
-        stride: pixels between neighbouring cells.
+        stride: pixels between neighbouring cells: a number, or (vertical, horizontal).
         cell_anchors: [A, 4], see `base_anchors`.
 
     Returns:
         [H*W*A, 4] float32, row by row, the anchors of a cell together. Nothing is clipped.
     """
     height, width = feature_size
-    y = ops.cast(ops.arange(height), "float32") * stride
-    x = ops.cast(ops.arange(width), "float32") * stride
+    down, right = stride if isinstance(stride, tuple) else (stride, stride)
+    y = ops.cast(ops.arange(height), "float32") * ops.cast(down, "float32")
+    x = ops.cast(ops.arange(width), "float32") * ops.cast(right, "float32")
     y, x = ops.meshgrid(y, x, indexing="ij")
     shifts = ops.stack([x, y, x, y], axis=-1)  # [H, W, 4]
     grid = shifts[:, :, None, :] + ops.convert_to_tensor(cell_anchors, "float32")

@@ -12,7 +12,7 @@ from keras import ops
 from fpn_tf.geometry.box_ops import pairwise_iou
 
 CHUNK = 2048
-"""Boxes whose IoU matrix the keras.ops kernel holds at once: 16 MB a row of the batch."""
+"""Boxes whose IoU matrix the keras.ops kernel holds at once: 16 MB."""
 
 
 def nms(boxes, scores, valid, iou_threshold, max_output):
@@ -37,73 +37,61 @@ def nms(boxes, scores, valid, iou_threshold, max_output):
     return nms_by_chunks(boxes, scores, valid, iou_threshold, max_output)
 
 
-def class_wise_nms(boxes, scores, classes, valid, iou_threshold, max_output):
-    """NMS in which boxes of different classes leave each other alone.
-
-    Each class is moved to a region of its own, then one `nms` serves all (torchvision's
-    `batched_nms`). Arguments as `nms`, with `classes` [B, N] of any integer dtype.
-    """
-    boxes = ops.cast(boxes, "float32")
-    extent = ops.max(ops.where(valid[..., None], boxes, 0), axis=(1, 2)) + 1  # [B]
-    offsets = ops.cast(classes, "float32") * extent[:, None]
-    return nms(boxes + offsets[..., None], scores, valid, iou_threshold, max_output)
-
-
 def nms_by_chunks(boxes, scores, valid, iou_threshold, max_output, chunk=CHUNK):
-    """`nms` made of `keras.ops`; exact for any N.
+    """`nms` made of `keras.ops`, a row at a time; exact for any N.
 
     Boxes are sorted and taken a chunk at a time. What an earlier chunk kept suppresses first;
     inside the chunk the greedy result is the fixed point of "kept, unless overlapped by a kept
     box of higher score", reached in a few rounds because each settles at least one more box.
-    The loop ends when every row is full, so that later (worse) boxes cost nothing.
+    The loop ends when the row is full, so that later (worse) boxes cost nothing.
     """
-    rows, count = boxes.shape[0], boxes.shape[1]
+    count = boxes.shape[1]
     chunk = min(chunk, count)
     padded = -(-count // chunk) * chunk
-    order = ops.argsort(ops.where(valid, -scores, float("inf")), axis=1)  # stable
-    order = ops.pad(ops.cast(order, "int32"), [[0, 0], [0, padded - count]])
-    live = ops.take_along_axis(valid, order, axis=1) & (ops.arange(padded) < count)
-    sorted_boxes = ops.take_along_axis(boxes, order[..., None], axis=1)
 
-    def chunk_of(x, start):
-        return ops.slice(x, [0, start] + [0] * (len(x.shape) - 2), [rows, chunk, *x.shape[2:]])
+    def one_row(row):
+        boxes, scores, valid = row
+        order = ops.argsort(ops.where(valid, -scores, float("inf")))  # stable
+        order = ops.pad(ops.cast(order, "int32"), [[0, padded - count]])
+        live = ops.take(valid, order) & (ops.arange(padded) < count)
+        sorted_boxes = ops.take(boxes, order, axis=0)
 
-    def more_to_do(start, kept_count, indices, kept_boxes):
-        return ops.logical_and(start < padded, ops.any(kept_count < max_output))
+        def more_to_do(start, kept_count, indices, kept_boxes):
+            return ops.logical_and(start < padded, kept_count < max_output)
 
-    def take_chunk(start, kept_count, indices, kept_boxes):
-        candidates, index = chunk_of(sorted_boxes, start), chunk_of(order, start)
-        taken = ops.arange(max_output) < kept_count[:, None]  # [B, M]
-        beaten = pairwise_iou(candidates, kept_boxes) > iou_threshold
-        alive = chunk_of(live, start) & ~ops.any(beaten & taken[:, None, :], axis=2)
-        kept = _fixed_point(candidates, alive, iou_threshold)
-        # Output slot m takes the kept candidate whose running number is m.
-        number = kept_count[:, None] + ops.cumsum(ops.cast(kept, "int32"), 1) - 1
-        takes = kept[:, None, :] & (number[:, None, :] == ops.arange(max_output)[:, None])
-        filled, source = ops.any(takes, axis=2), ops.argmax(takes, axis=2)  # [B, M]
-        indices = ops.where(filled, ops.take_along_axis(index, source, axis=1), indices)
-        new_boxes = ops.take_along_axis(candidates, source[..., None], axis=1)
-        kept_boxes = ops.where(filled[..., None], new_boxes, kept_boxes)
-        kept_count = ops.minimum(kept_count + ops.sum(ops.cast(kept, "int32"), 1), max_output)
-        return start + chunk, kept_count, indices, kept_boxes
+        def take_chunk(start, kept_count, indices, kept_boxes):
+            candidates = ops.slice(sorted_boxes, [start, 0], [chunk, 4])
+            index, alive = (ops.slice(x, [start], [chunk]) for x in (order, live))
+            taken = ops.arange(max_output) < kept_count
+            beaten = pairwise_iou(candidates, kept_boxes) > iou_threshold  # [chunk, M]
+            kept = _fixed_point(candidates, alive & ~ops.any(beaten & taken, axis=1), iou_threshold)
+            # Output slot m takes the kept candidate whose running number is m.
+            number = kept_count + ops.cumsum(ops.cast(kept, "int32")) - 1
+            takes = kept & (number == ops.arange(max_output)[:, None])  # [M, chunk]
+            filled, source = ops.any(takes, axis=1), ops.argmax(takes, axis=1)
+            indices = ops.where(filled, ops.take(index, source), indices)
+            kept_boxes = ops.where(filled[:, None], ops.take(candidates, source, axis=0), kept_boxes)
+            kept_count = ops.minimum(kept_count + ops.sum(ops.cast(kept, "int32")), max_output)
+            return start + chunk, kept_count, indices, kept_boxes
 
-    start = ops.convert_to_tensor(0, "int32")
-    none = ops.zeros([rows], "int32")
-    state = (start, none, ops.zeros([rows, max_output], "int32"), ops.zeros([rows, max_output, 4]))
-    _, kept_count, indices, _ = ops.while_loop(more_to_do, take_chunk, state)
-    return indices, ops.arange(max_output) < kept_count[:, None]
+        zero = ops.convert_to_tensor(0, "int32")
+        state = (zero, zero, ops.zeros([max_output], "int32"), ops.zeros([max_output, 4]))
+        _, kept_count, indices, _ = ops.while_loop(more_to_do, take_chunk, state)
+        return indices, ops.arange(max_output) < kept_count
+
+    return ops.map(one_row, (boxes, scores, valid))
 
 
 def _fixed_point(boxes, alive, iou_threshold):
-    """Greedy survivors among score-sorted `boxes` [B, M, 4], of those `alive` [B, M]."""
-    rank = ops.arange(boxes.shape[1])
-    overlaps = (pairwise_iou(boxes, boxes) > iou_threshold) & (rank[:, None] < rank[None, :])
+    """Greedy survivors among score-sorted `boxes` [M, 4], of those `alive` [M]."""
+    rank = ops.arange(boxes.shape[0])
+    overlaps = (pairwise_iou(boxes, boxes) > iou_threshold) & (rank[:, None] < rank)
 
     def changed(kept, before):
         return ops.any(kept != before)
 
     def suppress(kept, before):
-        return alive & ~ops.any(overlaps & kept[:, :, None], axis=1), kept
+        return alive & ~ops.any(overlaps & kept[:, None], axis=0), kept
 
     kept, _ = ops.while_loop(changed, suppress, suppress(alive, alive))
     return kept

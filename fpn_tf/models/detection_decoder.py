@@ -3,13 +3,21 @@
 from keras import ops
 
 from fpn_tf.geometry.box_ops import clip_boxes, decode_deltas
-from fpn_tf.geometry.nms import class_wise_nms
-from fpn_tf.geometry.selection import gather_rows
+from fpn_tf.geometry.nms import nms
+from fpn_tf.geometry.selection import best_rows, gather_rows
 from fpn_tf.structures import BatchDetections
 
 
 def decode_detections(
-    logits, deltas, proposals, image_sizes, box_weights, score_threshold, nms_threshold, max_detections
+    logits,
+    deltas,
+    proposals,
+    image_sizes,
+    box_weights,
+    score_threshold,
+    nms_threshold,
+    max_detections,
+    min_size=0.0,
 ):
     """Every (proposal, class) above the threshold, NMS within each class, the best of all.
 
@@ -22,23 +30,39 @@ def decode_detections(
         score_threshold: a detection's softmax score must be above it.
         nms_threshold: IoU.
         max_detections: D.
+        min_size: a detection's sides must be at least this, in pixels.
 
     Returns:
         BatchDetections, boxes clipped to the image.
     """
-    classes = deltas.shape[2]
-    count = ops.shape(deltas)[1] * classes
-    scores = ops.softmax(ops.cast(logits, "float32"), axis=-1)[..., 1:]
-    boxes = decode_deltas(deltas, proposals.boxes[:, :, None, :], box_weights)
-    # [B, P, K, ...] -> [B, P*K, ...]
-    boxes = clip_boxes(ops.reshape(boxes, [-1, count, 4]), image_sizes)
-    valid = ops.reshape((scores > score_threshold) & proposals.valid[..., None], [-1, count])
-    scores = ops.reshape(scores, [-1, count])
-    labels = ops.broadcast_to(ops.arange(count, dtype="int32") % classes, ops.shape(scores))
-    indices, kept = class_wise_nms(boxes, scores, labels, valid, nms_threshold, max_detections)
+    count, classes = ops.shape(deltas)[1], deltas.shape[2]
+    scores = ops.softmax(ops.cast(logits, "float32"), axis=-1)[..., 1:]  # [B, P, K]
+    boxes = decode_deltas(deltas, proposals.boxes[:, :, None, :], box_weights)  # [B, P, K, 4]
+    boxes = clip_boxes(boxes, image_sizes)
+    large = ops.all(boxes[..., 2:] - boxes[..., :2] >= min_size, axis=-1)
+    valid = (scores > score_threshold) & proposals.valid[..., None] & large
+
+    def by_class(x):
+        return ops.reshape(ops.swapaxes(x, 1, 2), [-1, count, *x.shape[3:]])  # [B, P, K] -> [B*K, P]
+
+    # Every class is a row of its own: exact, where moving classes apart would round the boxes.
+    indices, kept = nms(by_class(boxes), by_class(scores), by_class(valid), nms_threshold, max_detections)
+    # [B*K, D] -> [B, K*D], as indices into [B, P*K]: ties go to the better proposal.
+    label = ops.arange(classes, dtype="int32")[None, :, None]
+    indices = ops.reshape(indices, [-1, classes, max_detections]) * classes + label
+    indices = ops.reshape(indices, [-1, classes * max_detections])
+    kept = ops.reshape(kept, [-1, classes * max_detections])
+    order = ops.argsort(indices, axis=1)
+    indices, kept = (ops.take_along_axis(x, order, axis=1) for x in (indices, kept))
+
+    found = gather_rows(ops.reshape(scores, [-1, count * classes]), indices)
+    values, best, there = best_rows(ops.where(kept, found, -1.0), max_detections)
+    kept = there & gather_rows(kept, best)
+    indices = gather_rows(indices, best)
+    boxes = gather_rows(ops.reshape(boxes, [-1, count * classes, 4]), indices)
     return BatchDetections(
-        boxes=ops.where(kept[..., None], gather_rows(boxes, indices), 0.0),
-        scores=ops.where(kept, gather_rows(scores, indices), 0.0),
+        boxes=ops.where(kept[..., None], boxes, 0.0),
+        scores=ops.where(kept, values, 0.0),
         classes=ops.where(kept, indices % classes + 1, 0),
         valid=kept,
     )

@@ -34,7 +34,8 @@ class FasterRCNN(keras.Model):
 
     `call(x, training=True)` gives NetOutputs; `call(x)` gives BatchDetections. With
 
-        x = {"images": uint8 [B, H, W, 3] RGB, H and W multiples of 32, padding at the bottom right,
+        x = {"images": [B, H, W, 3] RGB of 0..255, H and W multiples of 32, padding at the bottom
+                 right; uint8, or float32 where `data.resize` does not round,
              "image_sizes": int32 [B, 2], (height, width) of the image proper}
         y = {"boxes": float32 [B, G, 4], "classes": int32 [B, G] (1..K), "valid": bool [B, G],
              "sample_seeds": int32 [B]}
@@ -56,9 +57,8 @@ class FasterRCNN(keras.Model):
         super().__init__(**{"name": "faster_rcnn", "dtype": policy, "autocast": False} | kwargs)
         self.config = config
         model, roi = config.model, config.model.roi
-        depth = model.backbone.removeprefix("resnet").removeprefix("_")
         self.backbone = ResNet(
-            depth=depth if depth == "tiny" else int(depth),
+            **config_lib.BACKBONES[model.backbone],
             stride_in_1x1=model.stride_in_1x1,
             norm=model.norm,
             epsilon=model.norm_epsilon,
@@ -66,22 +66,33 @@ class FasterRCNN(keras.Model):
             name="backbone",
             dtype=policy,
         )
-        self.fpn = FeaturePyramid(model.fpn_channels, name="fpn", dtype=policy)
+        self.fpn = FeaturePyramid(model.fpn_channels, norm=model.fpn_norm or None, name="fpn", dtype=policy)
         self.cell_anchors = [
-            base_anchors((size,), model.rpn.anchor_ratios, model.rpn.rounded_anchors)
-            for size in model.rpn.anchor_sizes
+            base_anchors((size,), model.rpn.anchor_ratios, model.rpn.anchor_rounding, 2**level)
+            for level, size in zip(LEVELS, model.rpn.anchor_sizes)
         ]
-        self.rpn_head = RPNHead(len(model.rpn.anchor_ratios), name="rpn_head", dtype=policy)
+        self.rpn_head = RPNHead(
+            len(model.rpn.anchor_ratios), model.rpn.conv_layers, name="rpn_head", dtype=policy
+        )
         self.roi_pooler = ROIAlign(
             roi.pool_size,
             roi.sampling_ratio,
             roi.aligned,
             roi.canonical_size,
             roi.canonical_level,
+            roi.inclusive,
             name="roi_pooler",
             autocast=False,
         )
-        self.box_head = BoxHead(model.num_classes, roi.hidden_units, name="box_head", dtype=policy)
+        self.box_head = BoxHead(
+            model.num_classes,
+            roi.hidden_units,
+            roi.fc_layers,
+            roi.conv_layers,
+            roi.norm,
+            name="box_head",
+            dtype=policy,
+        )
         self.loss_trackers = [
             keras.metrics.Mean(name=name) for name in Losses._fields if name != "total_loss"
         ]
@@ -115,9 +126,9 @@ class FasterRCNN(keras.Model):
         """Images -> NetOutputs: what both training and detection need."""
         rpn_config = self.config.model.rpn
         images = self.normalize(inputs["images"], inputs["image_sizes"])
-        pyramid = self.fpn(self.backbone(images, training=training))
+        pyramid = self.fpn(self.backbone(images, training=training), training=training)
         logits, deltas = self.rpn_head(pyramid)
-        rpn = RPNOutputs(logits, deltas, self.anchors(pyramid))
+        rpn = RPNOutputs(logits, deltas, self.anchors(pyramid, ops.shape(images)[1:3]))
         if training:
             limits = rpn_config.pre_nms_train, rpn_config.post_nms_train
         else:
@@ -125,7 +136,7 @@ class FasterRCNN(keras.Model):
         return NetOutputs(pyramid, rpn, decode_proposals(rpn, inputs["image_sizes"], *limits, rpn_config))
 
     def normalize(self, images, image_sizes):
-        """uint8 [B, H, W, 3] RGB -> float32 in the backbone's convention, 0 outside the image."""
+        """RGB of 0..255 [B, H, W, 3] -> float32 in the backbone's convention, 0 outside the image."""
         model = self.config.model
         images = ops.cast(images, "float32")
         if model.pixel_order == "bgr":
@@ -137,17 +148,21 @@ class FasterRCNN(keras.Model):
         inside = (rows < sizes[:, 0]) & (columns < sizes[:, 1])
         return ops.where(inside, (images - mean) / std, 0.0)
 
-    def anchors(self, pyramid):
-        """{level name: [H*W*A, 4]} for the maps of a pyramid."""
-        return {
-            f"p{level}": anchor_grid(ops.shape(pyramid[f"p{level}"])[1:3], 2**level, cell)
-            for level, cell in zip(LEVELS, self.cell_anchors)
-        }
+    def anchors(self, pyramid, canvas):
+        """{level name: [H*W*A, 4]} for the maps of a pyramid over a canvas of (height, width)."""
+        anchors = {}
+        for level, cell in zip(LEVELS, self.cell_anchors):
+            size = ops.shape(pyramid[f"p{level}"])[1:3]
+            stride = 2**level
+            if self.config.model.rpn.strides_from_sizes:
+                stride = tuple(side // cells for side, cells in zip(canvas, size))
+            anchors[f"p{level}"] = anchor_grid(size, stride, cell)
+        return anchors
 
-    def classify(self, pyramid, boxes):
+    def classify(self, pyramid, boxes, training=False):
         """Boxes [B, R, 4] -> the box head's (logits [B, R, K+1], deltas [B, R, K, 4])."""
         pooled_from = {f"p{level}": pyramid[f"p{level}"] for level in LEVELS[:-1]}
-        return self.box_head(self.roi_pooler(pooled_from, boxes))
+        return self.box_head(self.roi_pooler(pooled_from, boxes), training=training)
 
     def detections(self, outputs, image_sizes):
         """NetOutputs -> BatchDetections."""
@@ -162,6 +177,7 @@ class FasterRCNN(keras.Model):
             test.score_threshold,
             test.nms_threshold,
             test.max_detections,
+            self.config.model.roi.min_size,
         )
 
     # Training ---------------------------------------------------------------------------------
@@ -181,12 +197,13 @@ class FasterRCNN(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def compute_losses(self, y, outputs):
+    def compute_losses(self, y, outputs, training=True):
         """The losses of a batch.
 
         Args:
             y: as in the class docstring.
             outputs: NetOutputs of the same batch.
+            training: whether the box head's batch norm (if it has one) learns.
 
         Returns:
             Losses, means over the images of the batch.
@@ -208,7 +225,7 @@ class FasterRCNN(keras.Model):
         noise = uniform_noise(y["sample_seeds"], candidates, ROI_STREAM)
         targets = sample_rois(proposals, gt, noise, model.roi)
         class_loss, head_box_loss = losses.head_losses(
-            *self.classify(outputs.pyramid, targets.rois), targets, model.roi.smooth_l1_beta
+            *self.classify(outputs.pyramid, targets.rois, training), targets, model.roi.smooth_l1_beta
         )
         parts = (objectness_loss, rpn_box_loss, class_loss, head_box_loss)
         return Losses(*parts, total_loss=sum(parts))
@@ -221,7 +238,7 @@ class FasterRCNN(keras.Model):
         """
         # Detection needs no losses; evaluate() asks for both, and equal subgraphs are merged.
         outputs = y_pred if training else self.forward(x, training=False)
-        parts = self.compute_losses(y, outputs)
+        parts = self.compute_losses(y, outputs, training)
         for tracker, value in zip(self.loss_trackers, parts):
             tracker.update_state(value)
         return parts.total_loss / replica_count()
@@ -254,15 +271,15 @@ class FasterRCNN(keras.Model):
                 f"images[{number}]: {photo.dtype} array of shape {photo.shape}; expected uint8 [H, W, 3], RGB"
             )
         data = self.config.data
-        size = photos.resized_size(photo.shape[:2], data.short_side, data.max_side)
-        image = photos.on_canvas(photos.resize(photo, size), photos.canvas_size(size))
+        size = photos.resized_size(photo.shape[:2], data.short_side, data.max_side, data.resize)
+        image = photos.on_canvas(photos.resize(photo, size, data.resize), photos.canvas_size(size))
         found = self.detect_batch({"images": image[None], "image_sizes": np.asarray([size], np.int32)})
         return self.in_photo(*(x[0] for x in found), size, photo.shape[:2])
 
     def detect_batch(self, inputs):
         """`call` at test time, compiled: x of the class docstring -> BatchDetections of NumPy arrays."""
         if self._detector is None:
-            self._detector = compiled_detector(self)
+            self._detector = compiled_detector(self, photos.pixel_dtype(self.config.data.resize))
         return self._detector(inputs)
 
     def in_photo(self, boxes, scores, classes, valid, size, photo_size):

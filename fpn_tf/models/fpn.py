@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from fpn_tf.models.conv_norm import ConvNorm
+
 INITIALIZER = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform", seed=0)
 """Caffe2's XavierFill, which Detectron and its descendants use for new layers."""
 
@@ -27,13 +29,15 @@ class FeaturePyramid(keras.layers.Layer):
     Args:
         channels: d in the paper.
         extra_level: whether to add the last level.
+        norm: of every convolution, see `fpn_tf.models.conv_norm.ConvNorm`; None: a bias instead,
+            as in the paper.
 
     Any run of levels with each half the size of the one before will do (rounded up).
     """
 
-    def __init__(self, channels=256, extra_level=True, **kwargs):
+    def __init__(self, channels=256, extra_level=True, norm=None, **kwargs):
         super().__init__(**kwargs)
-        self.channels, self.extra_level = channels, extra_level
+        self.channels, self.extra_level, self.norm = channels, extra_level, norm
 
     def build(self, input_shape):
         self.levels = sorted(int(name[1:]) for name in input_shape)
@@ -43,30 +47,35 @@ class FeaturePyramid(keras.layers.Layer):
             )
 
         def conv(kernel_size, kind, level, channels):
-            layer = keras.layers.Conv2D(
-                self.channels,
-                kernel_size,
-                padding="same",
-                kernel_initializer=INITIALIZER.clone(),
-                name=f"{kind}{level}",
-                dtype=self.dtype_policy,
-            )
+            options = {"name": f"{kind}{level}", "dtype": self.dtype_policy}
+            if self.norm:
+                layer = ConvNorm(self.channels, kernel_size, norm=self.norm, **options)
+            else:
+                layer = keras.layers.Conv2D(
+                    self.channels,
+                    kernel_size,
+                    padding="same",
+                    kernel_initializer=INITIALIZER.clone(),
+                    **options,
+                )
             layer.build((None, None, None, channels))
             return layer
 
         self.laterals = [conv(1, "lateral", k, input_shape[f"c{k}"][-1]) for k in self.levels]
         self.smoothings = [conv(3, "smoothing", k, self.channels) for k in self.levels]
 
-    def call(self, maps):
-        laterals = [conv(maps[f"c{k}"]) for conv, k in zip(self.laterals, self.levels)]
+    def call(self, maps, training=False):
+        options = {"training": training} if self.norm else {}
+        laterals = [conv(maps[f"c{k}"], **options) for conv, k in zip(self.laterals, self.levels)]
         merged = laterals[-1:]
         for lateral in reversed(laterals[:-1]):
             merged.insert(0, lateral + upsample_nearest(merged[0], ops.shape(lateral)[1:3]))
-        pyramid = {f"p{k}": conv(x) for conv, x, k in zip(self.smoothings, merged, self.levels)}
+        pyramid = {f"p{k}": conv(x, **options) for conv, x, k in zip(self.smoothings, merged, self.levels)}
         if self.extra_level:
             top = self.levels[-1]
             pyramid[f"p{top + 1}"] = pyramid[f"p{top}"][:, ::2, ::2]
         return pyramid
 
     def get_config(self):
-        return super().get_config() | {"channels": self.channels, "extra_level": self.extra_level}
+        names = ("channels", "extra_level", "norm")
+        return super().get_config() | {name: getattr(self, name) for name in names}

@@ -19,8 +19,8 @@ def decode_proposals(rpn, image_sizes, pre_nms, post_nms, config):
         config: RPNConfig.
 
     Returns:
-        Proposals, clipped to the image, of sides >= config.min_size. (Detectron2's order of
-        steps; its "nonempty" is min_size 0.)
+        Proposals, clipped to the image, with an area and sides >= config.min_size. (Detectron2's
+        order of steps.)
     """
     boxes, logits, valid = [], [], []
     for name, level_logits in rpn.logits.items():
@@ -32,7 +32,8 @@ def decode_proposals(rpn, image_sizes, pre_nms, post_nms, config):
         sides = level_boxes[..., 2:] - level_boxes[..., :2]
         boxes.append(level_boxes)
         logits.append(values)
-        valid.append(there & ops.all(sides >= config.min_size, axis=-1))
+        large = ops.all((sides > 0) & (sides >= config.min_size), axis=-1)
+        valid.append(there & large)
 
     # NMS runs on [B*L, k]: levels are rows of their own, as images are.
     levels = len(boxes)

@@ -8,19 +8,20 @@ from keras import ops
 class RPNHead(keras.layers.Layer):
     """{"p2": [B, H, W, C], ...} -> ({"p2": [B, H*W*A], ...}, {"p2": [B, H*W*A, 4], ...}).
 
-    A 3x3 convolution with ReLU and two sibling 1x1 convolutions, shared by all levels. The first
+    3x3 convolutions with ReLU and two sibling 1x1 convolutions, shared by all levels. The first
     result is the objectness before the sigmoid, the second the deltas; both float32, in the order
     of `fpn_tf.geometry.anchor_grid`.
 
     Args:
         num_anchors: A, anchors per cell.
+        conv_layers: number of 3x3 convolutions; the paper has one, torchvision's v2 two.
 
     Source: FPN paper, sec. 4.1.
     """
 
-    def __init__(self, num_anchors=3, **kwargs):
+    def __init__(self, num_anchors=3, conv_layers=1, **kwargs):
         super().__init__(**kwargs)
-        self.num_anchors = num_anchors
+        self.num_anchors, self.conv_layers = num_anchors, conv_layers
 
     def build(self, input_shape):
         channels = next(iter(input_shape.values()))[-1]
@@ -38,14 +39,16 @@ class RPNHead(keras.layers.Layer):
             layer.build((None, None, None, channels))
             return layer
 
-        self.conv = conv(channels, 3, "conv", "relu")
+        self.convs = [conv(channels, 3, f"conv{i}", "relu") for i in range(self.conv_layers)]
         self.objectness = conv(self.num_anchors, 1, "objectness")
         self.deltas = conv(4 * self.num_anchors, 1, "deltas")
 
     def call(self, pyramid):
         logits, deltas = {}, {}
         for name, feature in pyramid.items():
-            hidden = self.conv(feature)
+            hidden = feature
+            for conv in self.convs:
+                hidden = conv(hidden)
             cells = ops.shape(feature)[1] * ops.shape(feature)[2] * self.num_anchors
             # [B, H, W, A] -> [B, H*W*A] and [B, H, W, A*4] -> [B, H*W*A, 4]
             logits[name] = ops.cast(ops.reshape(self.objectness(hidden), [-1, cells]), "float32")
@@ -53,4 +56,4 @@ class RPNHead(keras.layers.Layer):
         return logits, deltas
 
     def get_config(self):
-        return super().get_config() | {"num_anchors": self.num_anchors}
+        return super().get_config() | {"num_anchors": self.num_anchors, "conv_layers": self.conv_layers}

@@ -1,18 +1,18 @@
-"""ImageNet weights for the backbone: an .npz with torchvision's names, or keras.applications."""
+"""ImageNet weights for the backbone: torchvision's or Detectron's files, or keras.applications."""
 
+import pathlib
 import zipfile
 
 import keras
 import numpy as np
 
 from fpn_tf.errors import WeightsError
+from fpn_tf.pretrained import detectron
+from fpn_tf.pretrained.naming import NORM_NAMES, assign, backbone_weights
+from fpn_tf.pretrained.unpickle import read_pkl, read_pth
 
-NORM_NAMES = {
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
+KERAS_PARTS = {theirs: ours for ours, theirs in NORM_NAMES.items()}
+WRAPPINGS = ("model", "state_dict", "blobs")  # where training scripts put the tensors
 
 
 def load_backbone_weights(backbone, model_config):
@@ -21,7 +21,8 @@ def load_backbone_weights(backbone, model_config):
     Args:
         backbone: fpn_tf.ResNet, built.
         model_config: ModelConfig. Its backbone_weights: "" leaves the weights alone; "imagenet"
-            downloads those of keras.applications; anything else is the path of an .npz.
+            downloads those of keras.applications; anything else is the path of an .npz or .pth
+            with torchvision's names, or of one of Detectron's .pkl.
 
     Raises:
         WeightsError: the file is absent or its tensors do not fit.
@@ -41,37 +42,58 @@ def load_backbone_weights(backbone, model_config):
                 "model.pixel_order=bgr, model.pixel_mean=103.939,116.779,123.68 and model.pixel_std=1,1,1"
             )
         load_keras_application(backbone, classes[backbone.depth](include_top=False, weights="imagenet"))
-    else:
-        load_torchvision_names(backbone, read_npz(source), source)
+        return
+    arrays = read_arrays(source)
+    if detectron.is_source(arrays):
+        grouped = backbone.groups > 1
+        if model_config.pixel_order != "bgr" or model_config.stride_in_1x1 == grouped:
+            raise WeightsError(
+                f"{source}: Detectron's weights need model.pixel_order=bgr, model.pixel_mean="
+                f"103.53,116.28,123.675 and model.stride_in_1x1={str(not grouped).lower()}"
+            )
+        arrays = detectron.rename(arrays, prefix="")
+    load_arrays(backbone, arrays, source)
 
 
-def read_npz(path):
-    """{name: array} of an .npz. Raises: WeightsError."""
+def read_arrays(path):
+    """The tensors of a weights file as {name: array}, by its suffix: `.npz`, `.pth`/`.pt` or `.pkl`.
+
+    What wraps them (`model`, `state_dict`, `blobs`, `module.`) is taken off; what else lies
+    beside them in the wrapping is passed over.
+
+    Raises:
+        WeightsError: the file is absent, damaged or of another kind.
+    """
+    readers = {".npz": _read_npz, ".pth": read_pth, ".pt": read_pth, ".pkl": read_pkl}
+    suffix = pathlib.Path(path).suffix
+    if suffix not in readers:
+        raise WeightsError(f"{path}: expected a file ending in {', '.join(readers)}")
+    value = readers[suffix](path)
+    for key in WRAPPINGS:
+        if isinstance(value, dict) and isinstance(value.get(key), dict):
+            value = value[key]
+    if not isinstance(value, dict) or not value:
+        raise WeightsError(f"{path}: holds a {type(value).__name__}; expected names and tensors")
+    for name, array in value.items():
+        if not isinstance(name, str) or not isinstance(array, np.ndarray | np.generic):
+            raise WeightsError(f"{path}: {name!r} is no tensor; expected names and tensors alone")
+    if all(name.startswith("module.") for name in value):  # saved from several GPUs
+        value = {name.removeprefix("module."): array for name, array in value.items()}
+    return {name: np.asarray(array) for name, array in value.items()}
+
+
+def _read_npz(path):
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except OSError as error:
-        raise WeightsError(
-            f"{path}: {error.strerror or error}; expected an .npz of backbone weights"
-        ) from None
+        raise WeightsError(f"{path}: {error.strerror or error}; expected an .npz of weights") from None
     except (ValueError, zipfile.BadZipFile, AttributeError) as error:
         raise WeightsError(f"{path}: not an .npz of plain arrays ({error})") from None
 
 
-def conv_norms(backbone):
-    """Yields (name of the convolution, name of its norm, ConvNorm), names as torchvision's."""
-    yield "conv1", "bn1", backbone.stem
-    for stage, blocks in enumerate(backbone.stages, start=1):
-        for i, block in enumerate(blocks):
-            prefix = f"layer{stage}.{i}"
-            for j, conv in enumerate(block.convs, start=1):
-                yield f"{prefix}.conv{j}", f"{prefix}.bn{j}", conv
-            if block.projection is not None:
-                yield f"{prefix}.downsample.0", f"{prefix}.downsample.1", block.projection
-
-
-def load_torchvision_names(backbone, arrays, name):
-    """Loads {torchvision's name: array}, kernels OIHW, into a ResNet; all or nothing.
+def load_arrays(backbone, arrays, source):
+    """Loads {torchvision's or Detectron's name: array} into a ResNet; all or nothing.
 
     A classifier (`fc.*`) and batch counters are passed over; anything else that is missing,
     left over or of another shape is an error.
@@ -79,35 +101,13 @@ def load_torchvision_names(backbone, arrays, name):
     Args:
         backbone: fpn_tf.ResNet, built.
         arrays: dict.
-        name: of the source, for messages.
+        source: file name, for messages.
 
     Raises:
         WeightsError: lists what does not fit.
     """
-    left = {k for k in arrays if not k.startswith("fc.") and not k.endswith("num_batches_tracked")}
-    assignments, wrong = [], []
-    for conv_name, norm_name, layer in conv_norms(backbone):
-        wanted = {f"{conv_name}.weight": layer.kernel}
-        wanted |= {f"{norm_name}.{NORM_NAMES[key]}": weight for key, weight in layer.norm_weights.items()}
-        for key, weight in wanted.items():
-            left.discard(key)
-            if key not in arrays:
-                wrong.append(f"{key} is missing")
-                continue
-            value = arrays[key]
-            if value.ndim == 4:
-                value = value.transpose(2, 3, 1, 0)  # OIHW -> HWIO
-            if value.shape != tuple(weight.shape):
-                wrong.append(
-                    f"{key} is {value.shape}, expected {tuple(weight.shape)} (height, width, in, out)"
-                )
-            assignments.append((weight, value))
-    wrong += [f"{key} is left over" for key in sorted(left)]
-    if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise WeightsError(f"{name}: does not fit resnet{backbone.depth}: {'; '.join(wrong[:5])}{more}")
-    for weight, value in assignments:
-        weight.assign(value)
+    kept = {name: array for name, array in arrays.items() if not name.startswith("fc.")}
+    assign(backbone_weights(backbone), kept, f"{source} and ResNet-{backbone.depth}")
 
 
 def load_keras_application(backbone, application):
@@ -120,21 +120,22 @@ def load_keras_application(backbone, application):
         backbone: fpn_tf.ResNet(50 or 101, stride_in_1x1=True), built.
         application: keras.Model.
     """
-    for conv_name, _, layer in conv_norms(backbone):
-        prefix = _keras_name(conv_name)
-        conv, norm = application.get_layer(f"{prefix}_conv"), application.get_layer(f"{prefix}_bn")
-        weights = layer.norm_weights
-        layer.kernel.assign(conv.kernel)
-        weights["gamma"].assign(norm.gamma)
-        weights["beta"].assign(norm.beta)
-        weights["moving_mean"].assign(norm.moving_mean - conv.bias)
-        weights["moving_variance"].assign(norm.moving_variance + (norm.epsilon - layer.epsilon))
+    for weight in backbone_weights(backbone):
+        name, _, part = weight.name.rpartition(".")
+        layer = application.get_layer(_keras_name(name))
+        value = getattr(layer, KERAS_PARTS[part] if "bn" in layer.name else "kernel")
+        if part == "running_mean":
+            value = value - application.get_layer(layer.name.replace("_bn", "_conv")).bias
+        elif part == "running_var":
+            value = value + (layer.epsilon - backbone.epsilon)
+        weight.variable.assign(value)
 
 
-def _keras_name(conv_name):
-    """torchvision's name of a convolution -> the prefix of keras.applications' layer names."""
-    if conv_name == "conv1":
-        return "conv1"
-    layer, block, kind = conv_name.split(".")[:3]
-    number = 0 if kind == "downsample" else int(kind[-1])
-    return f"conv{int(layer[-1]) + 1}_block{int(block) + 1}_{number}"
+def _keras_name(name):
+    """torchvision's name of a convolution or norm -> that of the layer in keras.applications."""
+    kind = "bn" if "bn" in name or name.endswith("downsample.1") else "conv"
+    if name in ("conv1", "bn1"):
+        return f"conv1_{kind}"
+    layer, block, part = name.split(".")[:3]
+    number = 0 if part == "downsample" else int(part[-1])
+    return f"conv{int(layer[-1]) + 1}_block{int(block) + 1}_{number}_{kind}"

@@ -18,6 +18,7 @@ from fpn_tf.errors import InterruptedRunError, NonFiniteLossError
 from fpn_tf.evaluation.evaluator import errors_of
 from fpn_tf.models.faster_rcnn import FasterRCNN
 from fpn_tf.pretrained.backbone import load_backbone_weights
+from fpn_tf.pretrained.model_dir import start_from_import
 from fpn_tf.structures import Losses
 from fpn_tf.training.optimizer import make_optimizer
 from fpn_tf.training.progress import RunLog, console, progress_bar, status
@@ -55,7 +56,6 @@ def new_model(config):
             "model.backbone_weights is empty: a random backbone whose batch norm is frozen hardly learns; "
             "give weights, or set model.norm=group_norm and model.frozen_stages=0"
         )
-    keras.utils.set_random_seed(config.train.seed)
     model = FasterRCNN(config)
     load_backbone_weights(model.backbone, config.model)
     return model
@@ -84,11 +84,16 @@ def train(config, dataset, model_dir, strategy, evaluate=None):
     checkpoints = Checkpoints(model_dir, settings.keep_checkpoints)
     newest = checkpoints.find()
     with strategy.scope():
+        keras.utils.set_random_seed(settings.seed)
         model = new_model(config) if newest is None else FasterRCNN(config)
         optimizer = make_optimizer(settings)
         optimizer.build(model.trainable_variables)
-        first_step = 0 if newest is None else checkpoints.restore(newest, model, optimizer)
-    if newest is not None:
+        first_step = 0
+        if checkpoints.is_import():
+            console.print(start_from_import(model, checkpoints))
+        elif newest is not None:
+            first_step = checkpoints.restore(newest, model, optimizer)
+    if first_step:
         console.print(f"going on from {newest} (step {first_step} of {settings.steps})")
     if first_step >= settings.steps:
         return model, first_step

@@ -76,6 +76,26 @@ def test_resized_size(size, expected):
     assert photos.resized_size(size, 800, 1333) == expected
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("detectron2", (801, 1202)),  # 1201.5 goes up
+        ("torchvision", (801, 1201)),  # 1201.5 goes down
+        ("detectron", (801, 1202)),  # 1201.5 goes to the even number
+    ],
+)
+def test_whose_rounding_of_sizes(kind, expected):
+    assert photos.resized_size((200, 300), 801, 1333, kind) == expected
+
+
+def test_interpolation_without_antialiasing_by_hand():
+    photo = np.array([[[0], [40], [100]]], np.uint8).repeat(3, axis=2)
+    found = photos.resize(photo, (2, 2), "torchvision")
+    # Output centres 0.75 and 2.25 of the input lie at 0.25 and 1.75: 0 + .25*40, 40 + .75*60.
+    np.testing.assert_allclose(found[..., 0], [[10, 85], [10, 85]])
+    assert found.dtype == photos.pixel_dtype("torchvision") == np.float32
+
+
 def test_canvas():
     assert photos.canvas_size((800, 1067)) == (800, 1088)
     image = photos.on_canvas(np.ones((3, 4, 3), np.uint8), (32, 32))
@@ -83,18 +103,26 @@ def test_canvas():
     assert image.sum() == 36
 
 
-def test_the_exported_graph_sizes_and_resizes_as_photos_does():
+@pytest.mark.parametrize("kind", ["detectron2", "torchvision", "detectron"])
+def test_the_exported_graph_sizes_as_photos_does(kind):
     rng = np.random.default_rng(0)
     for _ in range(200):
         size, short = rng.integers(1, 4000, 2), int(rng.integers(1, 1200))
         bound = short + int(rng.integers(0, 900))
-        assert tuple(
-            export.resized_size(tf.constant(size, tf.int32), short, bound).numpy()
-        ) == photos.resized_size(tuple(size), short, bound)
+        found = export.resized_size(tf.constant(size, tf.int32), short, bound, kind).numpy()
+        assert tuple(found) == photos.resized_size(tuple(size.tolist()), short, bound, kind)
+
+
+@pytest.mark.parametrize("kind", ["detectron2", "torchvision"])
+def test_the_exported_graph_resizes_as_photos_does(kind):
+    rng = np.random.default_rng(0)
     smooth = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((120, 90))
     photo = np.asarray(smooth)
     for size in ((45, 60), (33, 101), (180, 240), (90, 120)):
-        a = photos.resize(photo, size).astype(int)
-        b = export.resize(photo[None], tf.constant(size))[0].numpy().astype(int)
-        assert np.abs(a - b).max() <= 1
-        assert (a != b).mean() < 0.15
+        a = photos.resize(photo, size, kind).astype(np.float32)
+        b = export.resize(photo[None], tf.constant(size), kind)[0].numpy().astype(np.float32)
+        if kind == "torchvision":
+            np.testing.assert_allclose(a, b, atol=1e-3)
+        else:
+            assert np.abs(a - b).max() <= 1
+            assert (a != b).mean() < 0.15

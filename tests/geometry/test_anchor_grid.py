@@ -22,4 +22,4 @@ def test_areas_and_ratios_of_the_paper():
 
 def test_rounded_anchors_of_torchvision():
     # sqrt(0.5) * 32 = 22.63, 32 / sqrt(0.5) = 45.25; halves 11.31 -> 11 and 22.63 -> 23.
-    np.testing.assert_array_equal(base_anchors((32,), (0.5,), rounded=True), [[-23, -11, 23, 11]])
+    np.testing.assert_array_equal(base_anchors((32,), (0.5,), rounding="torchvision"), [[-23, -11, 23, 11]])

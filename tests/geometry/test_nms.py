@@ -49,16 +49,6 @@ def test_nasty_rows(kernel):
     check(kernel, boxes, scores, valid, 0.5, 4)
 
 
-def test_classes_leave_each_other_alone():
-    boxes = np.array([[[0, 0, 10, 10]] * 4], np.float32)
-    scores = np.array([[0.5, 0.9, 0.8, 0.7]], np.float32)
-    classes = np.array([[1, 0, 1, 0]], np.int32)
-    indices, kept = module.class_wise_nms(
-        *(ops.convert_to_tensor(a) for a in (boxes, scores, classes, np.ones((1, 4), bool))), 0.5, 4
-    )
-    assert ops.convert_to_numpy(indices)[ops.convert_to_numpy(kept)].tolist() == [1, 2]
-
-
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="TensorFlow's compilers")
 @pytest.mark.parametrize("xla", [False, True])
 def test_compiled_equals_eager(xla):

@@ -56,8 +56,8 @@ def test_in_a_functional_model_that_is_saved(tmp_path):
 def test_rpn_head_orders_as_the_anchors_do():
     head = RPNHead(num_anchors=2)
     head.build({"p2": (None, None, None, 3)})
-    head.conv.kernel.assign(np.zeros(head.conv.kernel.shape))
-    head.conv.bias.assign([1.0, 0.0, 0.0])
+    head.convs[0].kernel.assign(np.zeros(head.convs[0].kernel.shape))
+    head.convs[0].bias.assign([1.0, 0.0, 0.0])
     head.objectness.kernel.assign(np.arange(6).reshape(1, 1, 3, 2))
     head.deltas.kernel.assign(np.arange(24).reshape(1, 1, 3, 8))
     logits, deltas = head({"p2": np.zeros((1, 2, 2, 3), np.float32)})

@@ -5,7 +5,7 @@ from keras import ops
 
 from fpn_tf.errors import WeightsError
 from fpn_tf.models.resnet import ConvNorm, ResNet
-from fpn_tf.pretrained import backbone
+from fpn_tf.pretrained import backbone, naming
 
 
 def randomized(layer, seed=0):
@@ -87,11 +87,7 @@ def test_stride_placement_changes_the_features(stride_in_1x1):
 def as_torchvision(net):
     """The net's weights as {torchvision's name: array}."""
     arrays = {"fc.weight": np.zeros((1000, 3)), "bn1.num_batches_tracked": np.array(1)}
-    for conv_name, norm_name, layer in backbone.conv_norms(net):
-        arrays[f"{conv_name}.weight"] = ops.convert_to_numpy(layer.kernel).transpose(3, 2, 0, 1)
-        for key, weight in layer.norm_weights.items():
-            arrays[f"{norm_name}.{backbone.NORM_NAMES[key]}"] = ops.convert_to_numpy(weight)
-    return arrays
+    return arrays | {weight.name: weight.theirs() for weight in naming.backbone_weights(net)}
 
 
 def built(depth, **options):
@@ -103,7 +99,7 @@ def built(depth, **options):
 def test_npz_round_trip(tmp_path):
     source, target = randomized(built(18)), built(18)
     np.savez(tmp_path / "w.npz", **as_torchvision(source))
-    backbone.load_torchvision_names(target, backbone.read_npz(tmp_path / "w.npz"), "w.npz")
+    backbone.load_arrays(target, backbone.read_arrays(tmp_path / "w.npz"), "w.npz")
     image = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype(np.float32)
     np.testing.assert_array_equal(source(image)["c5"], target(image)["c5"])
 
@@ -115,15 +111,14 @@ def test_npz_that_does_not_fit_changes_nothing(tmp_path):
     arrays["bn1.bias"] = np.zeros(5)
     net = built(18)
     before = [ops.convert_to_numpy(w) for w in net.weights]
-    with pytest.raises(
-        WeightsError, match=r"conv1.weight is missing.*bn1.bias is \(5,\).*layer9.weight is left over"
-    ):
-        backbone.load_torchvision_names(net, arrays, "w.npz")
+    told = r"conv1.weight \(64, 3, 7, 7\) is missing; bn1.bias is \(5,\).*layer9.weight \(3,\) is left over"
+    with pytest.raises(WeightsError, match=told):
+        backbone.load_arrays(net, arrays, "w.npz")
     for old, new in zip(before, net.weights):
         np.testing.assert_array_equal(old, ops.convert_to_numpy(new))
     (tmp_path / "bad.npz").write_bytes(b"not a zip")
     with pytest.raises(WeightsError, match=r"bad.npz"):
-        backbone.read_npz(tmp_path / "bad.npz")
+        backbone.read_arrays(tmp_path / "bad.npz")
 
 
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="minutes elsewhere")

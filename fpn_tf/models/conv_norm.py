@@ -1,0 +1,97 @@
+"""The building block of every net here: a convolution and the normalisation after it.
+
+Padding is PyTorch's (symmetric), so that torchvision's and Detectron's weights see the pixels
+that they were trained on. A frozen batch norm is multiplied into the convolution before it: one
+pass over the maps instead of two, in training as well.
+"""
+
+import keras
+from keras import ops
+
+KINDS = ("frozen_bn", "sync_bn", "group_norm")
+
+
+def symmetric_pad(x, amount, value=0.0):
+    """Pads height and width of [B, H, W, C] by `amount` on every side."""
+    return ops.pad(x, [[0, 0], [amount, amount], [amount, amount], [0, 0]], constant_values=value)
+
+
+class ConvNorm(keras.layers.Layer):
+    """Convolution without bias, normalisation, activation: [B, H, W, C] -> [B, H', W', filters].
+
+    Args:
+        filters: output channels.
+        kernel_size: odd; padding is kernel_size // 2 on every side.
+        strides: H' = ceil(H / strides).
+        norm: "frozen_bn" (constants, multiplied into the kernel), "sync_bn" (batch norm over all
+            replicas, PyTorch's momentum) or "group_norm" (at most 32 groups).
+        epsilon: added to the variance.
+        activation: e.g. "relu", or None.
+        groups: parts that the channels are convolved in, each by itself (ResNeXt).
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        norm="frozen_bn",
+        epsilon=1e-5,
+        activation=None,
+        groups=1,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters, self.kernel_size, self.strides, self.groups = filters, kernel_size, strides, groups
+        self.norm_kind, self.epsilon = norm, epsilon
+        self.activation = keras.activations.get(activation)
+        if norm == "group_norm":
+            parts = max(g for g in (32, 16, 8, 4, 2, 1) if filters % g == 0)
+            self.norm = keras.layers.GroupNormalization(parts, epsilon=epsilon, dtype=self.dtype_policy)
+        elif norm == "sync_bn":
+            self.norm = keras.layers.BatchNormalization(
+                momentum=0.9, epsilon=epsilon, synchronized=True, dtype=self.dtype_policy
+            )
+        elif norm not in KINDS:
+            raise ValueError(f"norm={norm!r}: expected one of {', '.join(KINDS)}")
+
+    def build(self, input_shape):
+        shape = (self.kernel_size, self.kernel_size, input_shape[-1] // self.groups, self.filters)
+        initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=initializer, autocast=False)
+        if self.norm_kind == "frozen_bn":
+            constants = {"gamma": "ones", "beta": "zeros", "moving_mean": "zeros", "moving_variance": "ones"}
+            for name, start in constants.items():
+                weight = self.add_weight(
+                    name=name, shape=(self.filters,), initializer=start, trainable=False, autocast=False
+                )
+                setattr(self, name, weight)
+        else:
+            self.norm.build((None, None, None, self.filters))
+
+    @property
+    def norm_weights(self):
+        """The variables (gamma, beta, moving_mean, moving_variance); the last two if it has them."""
+        owner = self if self.norm_kind == "frozen_bn" else self.norm
+        names = ("gamma", "beta", "moving_mean", "moving_variance")
+        return {name: getattr(owner, name) for name in names if hasattr(owner, name)}
+
+    def _convolve(self, x, kernel):
+        padding = "same"
+        if self.strides > 1:  # "same" would pad a stride-2 convolution at the bottom right only
+            x, padding = symmetric_pad(x, self.kernel_size // 2), "valid"
+        return ops.conv(x, ops.cast(kernel, self.compute_dtype), strides=self.strides, padding=padding)
+
+    def call(self, x, training=False):
+        if self.norm_kind == "frozen_bn":
+            scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
+            x = self._convolve(x, self.kernel * scale)
+            x = x + ops.cast(self.beta - self.moving_mean * scale, self.compute_dtype)
+        else:
+            x = self.norm(self._convolve(x, self.kernel), training=training)
+        return self.activation(x)
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        sides = [s if s is None else -(-s // self.strides) for s in (height, width)]
+        return (batch, *sides, self.filters)
