@@ -62,8 +62,8 @@ def roi_align(feature, box, stride, bins, sampling_ratio, aligned):
     width, height = x2 - x1, y2 - y1
     if not aligned:
         width, height = max(width, 1), max(height, 1)
-    rows = sampling_ratio or max(math.ceil(height / bins), 1)
-    columns = sampling_ratio or max(math.ceil(width / bins), 1)
+    rows = sampling_ratio or math.ceil(height / bins)  # 0 without area: no samples, mean 0
+    columns = sampling_ratio or math.ceil(width / bins)
     out = np.zeros((bins, bins, feature.shape[2]))
     for p in range(bins):
         for q in range(bins):

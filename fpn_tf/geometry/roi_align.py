@@ -183,7 +183,8 @@ def _averaging_matrix(start, side, size, bins):
     sample = ops.arange(2 * (size + 1), dtype="float32") + skip
     position = first + (sample + 0.5) * bin_side / count
     low, high, low_weight, high_weight = _interpolation(position, float(size))
-    used = ops.cast(sample < count, "float32") / count
+    # A box without area has no samples at all, and their mean is 0.
+    used = ops.cast((sample < count) & (side > 0), "float32") / count
     cells = ops.arange(size)
     weights = ops.where(low[..., None] == cells, (low_weight * used)[..., None], 0.0)
     weights = weights + ops.where(high[..., None] == cells, (high_weight * used)[..., None], 0.0)

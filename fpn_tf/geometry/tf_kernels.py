@@ -32,11 +32,9 @@ def nms(boxes, scores, valid, iou_threshold, max_output):
 
 def roi_align_fixed(pyramid, boxes, box_levels, output_size, sampling_ratio, aligned):
     """`roi_align` with the same number of samples in every bin: one crop per level."""
-    samples = output_size * sampling_ratio
 
     def pool_level(padded, rois, image_index):
-        crops = _sample(padded, rois, image_index, (samples, samples))
-        return tf.nn.avg_pool2d(crops, sampling_ratio, sampling_ratio, "VALID")
+        return _bin_means(padded, rois, image_index, output_size, sampling_ratio, sampling_ratio)
 
     return _pool_by_level(pyramid, boxes, box_levels, output_size, aligned, pool_level)
 
@@ -49,7 +47,6 @@ def roi_align_adaptive(pyramid, boxes, box_levels, output_size, sampling_ratio, 
     del sampling_ratio
 
     def pool_level(padded, rois, image_index):
-        channels = padded.shape[-1]
         sides = tf.stack([rois[:, 3], rois[:, 2]], axis=-1)  # (height, width) in cells
         counts = tf.maximum(tf.cast(tf.math.ceil(sides / output_size), tf.int32), 1)
         # One key for each (rows, columns) pair; a crop must have the same pair throughout.
@@ -57,17 +54,15 @@ def roi_align_adaptive(pyramid, boxes, box_levels, output_size, sampling_ratio, 
 
         def pool_group(i, pooled):
             members = tf.where(group == i)  # [M, 1]
-            rows, columns = unique[i] // 65536, unique[i] % 65536
-            size = tf.stack([rows, columns]) * output_size
-            crops = _sample(padded, tf.gather_nd(rois, members), tf.gather_nd(image_index, members), size)
-            bins = tf.stack([-1, output_size, rows, output_size, columns, channels])
-            means = tf.reduce_mean(tf.reshape(crops, bins), axis=(2, 4))
+            here = tf.gather_nd(rois, members), tf.gather_nd(image_index, members)
+            means = _bin_means(padded, *here, output_size, unique[i] // 65536, unique[i] % 65536)
             return i + 1, tf.tensor_scatter_nd_update(pooled, members, means)
 
-        pooled = tf.zeros([tf.shape(rois)[0], output_size, output_size, channels])
+        pooled = tf.zeros([tf.shape(rois)[0], output_size, output_size, padded.shape[-1]])
         groups = tf.size(unique)
         _, pooled = tf.while_loop(lambda i, _: i < groups, pool_group, (0, pooled))
-        return pooled
+        # A box without area has no samples at all, and their mean is 0.
+        return tf.where(tf.reduce_all(sides > 0, axis=1)[:, None, None, None], pooled, 0.0)
 
     return _pool_by_level(pyramid, boxes, box_levels, output_size, aligned, pool_level)
 
@@ -94,19 +89,49 @@ def _pool_by_level(pyramid, boxes, box_levels, output_size, aligned, pool_level)
     return tf.cast(pooled, pyramid[levels[0]].dtype)
 
 
-def _sample(padded, rois, image_index, size):
-    """Bilinear samples [M, size[0], size[1], C] at the centres of `size` equal parts of each roi.
+def _bin_means(padded, rois, image_index, bins, rows, columns):
+    """Means of rows x columns bilinear samples in each of bins x bins parts of every roi.
 
     `padded` is a map with its border repeated once: a sample up to one cell outside then reads
     the border's value and one further out reads 0, which are ROIAlign's rules, and
     `crop_and_resize` does the rest once its corner convention is met.
 
+    Its gradient on a CPU lets threads add to the same cell at once and loses some of the sums
+    (TensorFlow 2.21: gradients wrong by percents). So a sparse matrix product goes back there.
+
     Args:
         padded: [B, H + 2, W + 2, C] float32.
         rois: [M, 4] float32 (x1, y1, width, height) in cells of the unpadded map.
         image_index: [M] int32.
-        size: (rows, columns), numbers or an int32 tensor.
+        bins: parts of each side.
+        rows, columns: samples in a part, numbers or int32 scalars.
+
+    Returns:
+        [M, bins, bins, C].
     """
+    channels = padded.shape[-1]
+
+    def means(padded):
+        size = tf.stack([bins * rows, bins * columns])
+        crops = tf.image.crop_and_resize(padded, _corners(padded, rois, size), image_index, size)
+        parts = tf.stack([-1, bins, rows, bins, columns, channels])
+        return tf.reduce_mean(tf.reshape(crops, parts), axis=(2, 4))
+
+    if tf.config.list_logical_devices("GPU"):
+        return means(padded)
+
+    @tf.custom_gradient
+    def means_with_own_gradient(padded):
+        def gradient(upstream):
+            return _spread(upstream, tf.shape(padded), rois, image_index, bins, rows, columns)
+
+        return means(padded), gradient
+
+    return means_with_own_gradient(padded)
+
+
+def _corners(padded, rois, size):
+    """Rois as `crop_and_resize` wants them: first and last sample as shares of the map."""
     x1, y1, width, height = tf.unstack(rois, axis=-1)
     last = tf.cast(tf.shape(padded)[1:3] - 1, tf.float32)
     parts = tf.cast(size, tf.float32)
@@ -117,5 +142,51 @@ def _sample(padded, rois, image_index, size):
 
     top, bottom = ends(y1, height, parts[0], last[0])
     left, right = ends(x1, width, parts[1], last[1])
-    corners = tf.stack([top, left, bottom, right], axis=-1)
-    return tf.image.crop_and_resize(padded, corners, image_index, size)
+    return tf.stack([top, left, bottom, right], axis=-1)
+
+
+def _spread(upstream, shape, rois, image_index, bins, rows, columns):
+    """The transpose of `_bin_means`: gradients of the means -> gradient of the padded map.
+
+    Args:
+        upstream: [M, bins, bins, C].
+        shape: int32 [4], of the padded map.
+    """
+    x1, y1, width, height = tf.unstack(rois, axis=-1)
+    y, y_weight = _axis_weights(y1, height, bins, rows, shape[1])  # [M, bins, 2 * rows]
+    x, x_weight = _axis_weights(x1, width, bins, columns, shape[2])
+    row = image_index[:, None, None] * shape[1] + y
+    cells = row[:, :, None, :, None] * shape[2] + x[:, None, :, None, :]
+    weights = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
+    count = tf.size(upstream) // shape[3]  # of bins in all
+    bin_number = tf.reshape(tf.range(count), [-1, bins, bins, 1, 1]) + tf.zeros_like(cells)
+    indices = tf.stack([tf.reshape(cells, [-1]), tf.reshape(bin_number, [-1])], axis=1)
+    dense_shape = tf.cast(tf.stack([shape[0] * shape[1] * shape[2], count]), tf.int64)
+    matrix = tf.SparseTensor(tf.cast(indices, tf.int64), tf.reshape(weights, [-1]), dense_shape)
+    flat = tf.sparse.sparse_dense_matmul(matrix, tf.reshape(upstream, [count, shape[3]]))
+    return tf.reshape(flat, shape)
+
+
+def _axis_weights(start, side, bins, count, size):
+    """The cells that each bin's samples lie between along one axis, and their weights.
+
+    Args:
+        start, side: [M] float32 in cells of the unpadded map.
+        bins: parts of the side.
+        count: samples in a part.
+        size: cells of the padded axis.
+
+    Returns:
+        (cells int32, weights float32), each [M, bins, 2 * count].
+    """
+    total = bins * count
+    steps = (tf.range(tf.cast(total, tf.float32)) + 0.5) / tf.cast(total, tf.float32)
+    position = start[:, None] + side[:, None] * steps + 1  # [M, total]
+    limit = tf.cast(size - 1, tf.float32)
+    inside = tf.cast((position >= 0) & (position <= limit), tf.float32) / tf.cast(count, tf.float32)
+    low = tf.floor(tf.clip_by_value(position, 0, limit))
+    fraction = tf.clip_by_value(position, 0, limit) - low
+    cells = tf.stack([low, tf.minimum(low + 1, limit)], axis=-1)
+    weights = tf.stack([(1 - fraction) * inside, fraction * inside], axis=-1)
+    shape = tf.stack([-1, bins, 2 * count])  # [M, bins * count, 2] -> [M, bins, 2 * count]
+    return tf.reshape(tf.cast(cells, tf.int32), shape), tf.reshape(weights, shape)

@@ -127,6 +127,13 @@ def _scalar(dtype, data=b""):
     return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype)[0]
 
 
+def _frombuffer(data, dtype, shape, order):
+    """How protocol 5 writes arrays."""
+    if dtype.hasobject:
+        raise pickle.UnpicklingError("an array of dtype object")
+    return np.frombuffer(data, dtype).reshape(shape, order=order)
+
+
 def _encode(text, encoding="latin1"):
     """How protocol 2 writes bytes."""
     if encoding != "latin1":
@@ -144,6 +151,8 @@ PLAIN = {
 NUMPY = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     NUMPY |= {(_module, "_reconstruct"): _reconstruct, (_module, "scalar"): _scalar}
+for _module in ("numpy.core.numeric", "numpy._core.numeric"):
+    NUMPY[_module, "_frombuffer"] = _frombuffer
 
 
 class _Unpickler(pickle.Unpickler):

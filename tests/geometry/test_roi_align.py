@@ -86,3 +86,27 @@ def test_gradients_of_the_kernels_agree(sampling):
         gradients.append(tape.gradient(total, maps))
     for k in maps:
         np.testing.assert_allclose(gradients[0][k], gradients[1][k], atol=2e-3)
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="TensorFlow's kernels")
+@pytest.mark.parametrize("sampling", [2, 0])
+@pytest.mark.parametrize("aligned", [False, True])
+def test_gradient_of_boxes_that_share_cells(sampling, aligned):
+    """Threads that add to the same cells lose nothing: many boxes lie on few cells."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    feature = tf.constant(rng.normal(size=(1, 3, 4, 256)).astype(np.float32))
+    corner = rng.uniform(-4, 8, (1, 600, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(0, 12, (1, 600, 2))], axis=-1).astype(np.float32)
+    levels = np.full((1, 600), 2, np.int32)
+    upstream = tf.constant(rng.normal(size=(1, 600, 7, 7, 256)).astype(np.float32))
+    slow = module.roi_align_by_gather if sampling else module.roi_align_by_matrices
+    gradients = []
+    for kernel in (slow, module.roi_align):
+        with tf.GradientTape() as tape:
+            tape.watch(feature)
+            pooled = kernel({2: feature}, tf.constant(boxes), tf.constant(levels), 7, sampling, aligned)
+        gradients.append(tape.gradient(pooled, feature, upstream))
+    largest = float(tf.reduce_max(tf.abs(gradients[0])))
+    np.testing.assert_allclose(gradients[1], gradients[0], atol=1e-5 * largest)
