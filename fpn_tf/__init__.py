@@ -16,6 +16,7 @@ _HOMES = {
     "FeaturePyramid": "fpn_tf.models.fpn",
     "ROIAlign": "fpn_tf.models.roi_pooler",
     "RPNHead": "fpn_tf.models.rpn_head",
+    "RPN": "fpn_tf.models.rpn",
     "ResNet": "fpn_tf.models.resnet",
     "UserError": "fpn_tf.errors",
     "load": "fpn_tf.pretrained.load",

@@ -59,7 +59,7 @@ def _serve_bytes(model, image_bytes):
         photo = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
         return {name: value[0] for name, value in _serve_tensor(model, photo[None]).items()}
 
-    limit = model.config.eval.max_detections
+    limit = model.max_detections
     signature = {
         "detection_boxes": tf.TensorSpec([limit, 4], tf.float32),
         "detection_scores": tf.TensorSpec([limit], tf.float32),

@@ -1,9 +1,11 @@
 """What `main.py --mode=...` does: one function a mode. A model_dir is the memory between them."""
 
+import itertools
 import json
 import os
 import pathlib
 
+import numpy as np
 import rich.box
 import rich.table
 
@@ -13,7 +15,7 @@ from fpn_tf import files, photos, predict, visualize
 from fpn_tf.checkpoint import Checkpoints
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import CheckpointError, ConfigError, DataError, PhotoError
-from fpn_tf.evaluation import coco, evaluator
+from fpn_tf.evaluation import evaluator
 from fpn_tf.pretrained import naming
 from fpn_tf.pretrained.load import load, save_npz, write_arrays
 from fpn_tf.pretrained.model_dir import load_model_dir
@@ -38,10 +40,11 @@ def train_and_eval(config, model_dir):
     if held_out.class_names != dataset.class_names:
         raise ConfigError("data.eval_annotations: its categories differ from those of data.train_annotations")
 
-    def average_precision(model, step):
-        return _evaluate(config, model, held_out, model_dir, step)["AP"]
+    def quality(model, step):
+        metrics = _evaluate(config, model, held_out, model_dir, step)
+        return metrics[evaluator.MAIN_METRIC[config.model.kind]]
 
-    model, step = loop.train(config, dataset, model_dir, strategy, average_precision)
+    model, step = loop.train(config, dataset, model_dir, strategy, quality)
     metrics = _finished_metrics(pathlib.Path(model_dir) / "eval" / "metrics.json", step)
     if metrics is None:
         metrics = _evaluate(config, model, held_out, model_dir, step)
@@ -209,9 +212,10 @@ def _evaluate(config, model, dataset, model_dir, step):
     bar, task = progress_bar(len(dataset.records), 0, "eval")
     with bar:
         found = evaluator.detect_dataset(model, dataset, config, lambda n: bar.update(task, completed=n))
-    metrics, results = evaluator.score(dataset, found, truth)
+    metrics, results = evaluator.score(dataset, found, config.model.kind, truth)
     evaluator.write(model_dir, metrics, results, step)
-    console.print(f"step {step}: AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f} on {len(found)} photos")
+    main = evaluator.MAIN_METRIC[config.model.kind]
+    console.print(f"step {step}: {main} {metrics[main]:.3f} on {len(found)} photos")
     return metrics
 
 
@@ -226,19 +230,21 @@ def draw_pictures(config, model, dataset, model_dir):
             photo = photos.decode_rgb(dataset.read_bytes(index), record.name)
         except (PhotoError, OSError):
             continue  # the evaluation has told of it
+        if config.model.kind == "rpn":
+            record = record._replace(classes=np.ones_like(record.classes))
         [found] = model.detect([photo])
         picture = visualize.draw_comparison(photo, found, record, names)
         visualize.save_picture(picture, pathlib.Path(model_dir) / "pictures" / f"{record.image_id}.png")
 
 
 def print_metrics(metrics):
-    """Prints the 12 numbers and the AP of every class as a table."""
-    table = rich.table.Table("metric", "value", "class", "AP", box=rich.box.SIMPLE)
-    classes = list(metrics["per_class"].items())
-    for i in range(max(len(coco.METRICS), len(classes))):
-        left = (coco.METRICS[i], f"{metrics[coco.METRICS[i]]:.6f}") if i < len(coco.METRICS) else ("", "")
-        right = (classes[i][0], f"{classes[i][1]:.6f}") if i < len(classes) else ("", "")
-        table.add_row(*left, *right)
+    """Prints the numbers, and the AP of every class if there is one, as a table."""
+    classes = list(metrics.get("per_class", {}).items())
+    numbers = [(name, value) for name, value in metrics.items() if name not in ("per_class", "step")]
+    table = rich.table.Table("metric", "value", *(("class", "AP") if classes else ()), box=rich.box.SIMPLE)
+    for row in itertools.zip_longest(numbers, classes):
+        cells = [("", "") if pair is None else (pair[0], f"{pair[1]:.6f}") for pair in row]
+        table.add_row(*itertools.chain.from_iterable(cells if classes else cells[:1]))
     console.print(table)
 
 

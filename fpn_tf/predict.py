@@ -76,7 +76,12 @@ def predict(model, paths, output, min_score=0.5, on_photo=lambda count: None):
 
 
 def class_names(config):
-    """{category id: name}, in the order of classes 1..K; numbers where there are no names."""
+    """{category id: name}, in the order of classes 1..K; numbers where there are no names.
+
+    An RPN knows one class, `object`.
+    """
+    if config.model.kind == "rpn":
+        return {1: "object"}
     count = config.model.num_classes
     ids = config.data.category_ids or range(1, count + 1)
     return dict(zip(ids, config.data.class_names or [f"class {i}" for i in ids]))

@@ -22,6 +22,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "targets": CORE,
     "losses": CORE,
     "models": CORE,
+    "models/rpn": NETS | {"models"},
     "models/faster_rcnn": NETS | {"models"},
     "checkpoint": {"config", "errors"},
     "pretrained": BASE | {"models", "checkpoint"},

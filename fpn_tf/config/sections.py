@@ -136,6 +136,7 @@ class ROIConfig:
 class ModelConfig:
     """The network, and the pixels that it expects."""
 
+    kind: str = "faster_rcnn"  # or rpn: proposals alone
     backbone: str = "resnet50"
     backbone_weights: str = ""  # "": random; "imagenet": keras.applications; or an .npz file
     num_classes: int = 0  # K, without background; 0: as many as the dataset has
@@ -152,6 +153,7 @@ class ModelConfig:
     roi: ROIConfig = field(default_factory=ROIConfig)
 
     def validate(self):
+        check(self.kind in ("faster_rcnn", "rpn"), f"model.kind={self.kind}: expected faster_rcnn or rpn")
         check(
             self.backbone in BACKBONES,
             f"model.backbone={self.backbone}: expected one of {', '.join(BACKBONES)}",

@@ -7,7 +7,7 @@ from fpn_tf.data.coco_folder import read_json
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import evaluation_batches
 from fpn_tf.errors import DataError
-from fpn_tf.evaluation import coco
+from fpn_tf.evaluation import coco, proposals
 
 
 def detect_dataset(model, dataset, config, on_batch=lambda count: None):
@@ -52,17 +52,22 @@ class errors_of:  # noqa: N801  (reads as a phrase)
             raise DataError(self.loader.failure) from None
 
 
-def score(dataset, found, annotations=None):
-    """Scores detections.
+SCORERS = {"faster_rcnn": coco, "rpn": proposals}  # of each model.kind
+MAIN_METRIC = {"faster_rcnn": "AP", "rpn": "AR1000"}  # that the best checkpoint is chosen by
+
+
+def score(dataset, found, kind, annotations=None):
+    """Scores detections, or an RPN's proposals.
 
     Args:
         dataset: Dataset.
         found: as `detect_dataset` returns.
+        kind: `model.kind`.
         annotations: an official COCO JSON (as a dict) to score against instead of the data set's
             own ground truth; image ids must agree.
 
     Returns:
-        (metrics, results): see `fpn_tf.evaluation.coco`.
+        (metrics, results): see `fpn_tf.evaluation.coco` and `fpn_tf.evaluation.proposals`.
 
     Raises:
         DataError: image ids that the annotations do not have.
@@ -78,7 +83,7 @@ def score(dataset, found, annotations=None):
         raise DataError(
             f"eval.annotations: has no image {min(unknown)}; expected the ids of the evaluated photos"
         )
-    return coco.evaluate(truth, results, ids), results
+    return SCORERS[kind].evaluate(truth, results, ids), results
 
 
 def write(model_dir, metrics, results, step):

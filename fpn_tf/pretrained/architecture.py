@@ -47,7 +47,9 @@ def norm_of(arrays, name):
 
 
 def architecture_of(arrays, source):
-    """Config keys and values that make a FasterRCNN of the shape of {torchvision's name: array}.
+    """Config keys and values that make a model of the shape of {torchvision's name: array}.
+
+    Without a box head it is an RPN.
 
     Raises:
         WeightsError: the weights belong to another kind of network.
@@ -58,6 +60,18 @@ def architecture_of(arrays, source):
             raise WeightsError(f"{source}: has no {name}; expected a Faster R-CNN on a feature pyramid")
         return arrays[name].shape
 
+    channels = shape("backbone.fpn.inner_blocks.0.0.weight")[0]
+    found = {
+        "model.kind": "faster_rcnn" if any(name.startswith("roi_heads.") for name in arrays) else "rpn",
+        "model.backbone": backbone_of(arrays, "backbone.body.", source),
+        "model.norm": norm_of(arrays, "backbone.body.bn1") or "frozen_bn",
+        "model.fpn_channels": channels,
+        "model.fpn_norm": norm_of(arrays, "backbone.fpn.inner_blocks.0.1"),
+        "model.num_classes": 1,
+        "model.rpn.conv_layers": _count(arrays, "rpn.head.conv.{}.0.weight"),
+    }
+    if found["model.kind"] == "rpn":
+        return found
     head = "roi_heads.box_head"
     plain = f"{head}.fc6.weight" in arrays
     convs = 0 if plain else _count(arrays, f"{head}.{{}}.0.weight")
@@ -65,15 +79,9 @@ def architecture_of(arrays, source):
     fc_layers = _count(arrays, f"{head}.fc{{}}.weight", 6)
     if not plain:
         fc_layers = sum(f"{head}.{convs + 1 + 2 * i}.weight" in arrays for i in range(8))
-    channels = shape("backbone.fpn.inner_blocks.0.0.weight")[0]
     bins = shape(first)[1] / channels
-    return {
-        "model.backbone": backbone_of(arrays, "backbone.body.", source),
-        "model.norm": norm_of(arrays, "backbone.body.bn1") or "frozen_bn",
-        "model.fpn_channels": channels,
-        "model.fpn_norm": norm_of(arrays, "backbone.fpn.inner_blocks.0.1"),
+    return found | {
         "model.num_classes": shape("roi_heads.box_predictor.cls_score.weight")[0] - 1,
-        "model.rpn.conv_layers": _count(arrays, "rpn.head.conv.{}.0.weight"),
         "model.roi.pool_size": round(bins**0.5),
         "model.roi.conv_layers": convs,
         "model.roi.norm": norm_of(arrays, f"{head}.0.1") or "sync_bn",

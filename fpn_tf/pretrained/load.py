@@ -9,7 +9,7 @@ from fpn_tf import config as config_lib
 from fpn_tf.checkpoint import WEIGHTS_FILE
 from fpn_tf.errors import CheckpointError, ConfigError, WeightsError
 from fpn_tf.files import written_whole
-from fpn_tf.models.faster_rcnn import FasterRCNN
+from fpn_tf.models.faster_rcnn import make_model
 from fpn_tf.pretrained import detectron, detectron2, naming, torchvision
 from fpn_tf.pretrained.architecture import check_anchors
 from fpn_tf.pretrained.backbone import read_arrays
@@ -48,7 +48,7 @@ def load(path, overrides=()):
         config, arrays = source.convert(arrays, path)
     config = config_lib.override(config, overrides)
     check_anchors(arrays, config, path)
-    model = FasterRCNN(config)
+    model = make_model(config)
     naming.assign(naming.detector_weights(model), arrays, path, naming.map_size(model))
     return model
 
@@ -95,7 +95,7 @@ def _own_config(entry, path):
 
 def _load_keras_weights(path, overrides):
     config = config_lib.override(config_lib.load(path.with_name("config.json")), overrides)
-    model = FasterRCNN(config)
+    model = make_model(config)
     try:
         model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:

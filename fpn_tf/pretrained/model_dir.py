@@ -5,7 +5,7 @@ import pathlib
 from fpn_tf import config as config_lib
 from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints
 from fpn_tf.errors import CheckpointError
-from fpn_tf.models.faster_rcnn import FasterRCNN
+from fpn_tf.models.faster_rcnn import make_model
 
 
 def load_model_dir(path, overrides=(), checkpoint="newest"):
@@ -28,7 +28,7 @@ def load_model_dir(path, overrides=(), checkpoint="newest"):
     folder = checkpoints.find(checkpoint)
     if folder is None:
         raise CheckpointError(f"{checkpoints.folder}: holds no whole checkpoint ({checkpoint})")
-    model = FasterRCNN(config)
+    model = make_model(config)
     return config, model, checkpoints.restore(folder, model)
 
 
@@ -46,21 +46,29 @@ def start_from_import(model, checkpoints):
         CheckpointError: the model differs in more than its classes.
     """
     folder = checkpoints.find()
-    config = config_lib.load(folder / CONFIG_FILE)
-    old, new = config.model.num_classes, model.config.model.num_classes
-    same_names = config.data.class_names in ((), model.config.data.class_names)
-    if old == new and same_names:
-        checkpoints.restore(folder, model)
-        return f"starting from imported weights: {folder}"
-    same_classes = {"model.num_classes": old}
-    changed = config_lib.differences(config.model, config_lib.replace(model.config, **same_classes).model)
-    for key, (there, here) in changed.items():
-        raise CheckpointError(f"{folder}: has model.{key}={there}, this run asks for {here}")
-    imported = FasterRCNN(config)
+    imported = make_model(config_lib.load(folder / CONFIG_FILE))
     checkpoints.restore(folder, imported)
-    predictor = model.box_head.classifier.weights + model.box_head.regressor.weights
-    stay_new = {id(weight) for weight in predictor}
-    for weight, source in zip(model.weights, imported.weights, strict=True):
+    old, new = imported.config, model.config
+    same_count = old.model.num_classes == new.model.num_classes
+    keeps = same_count and old.data.class_names in ((), new.data.class_names)
+    head = getattr(model, "box_head", None)  # an RPN has none
+    predictor = head.classifier.weights + head.regressor.weights if head else []
+    keeps = keeps or not predictor
+    stay_new = set() if keeps else {id(weight) for weight in predictor}
+    pairs = list(zip(model.weights, imported.weights))
+    for weight, source in pairs:
+        fits = weight.shape == source.shape or id(weight) in stay_new
+        if not fits or len(model.weights) != len(imported.weights):
+            raise CheckpointError(
+                f"{folder}: {source.path} is {source.shape}; "
+                f"this run's model wants {weight.path}, {weight.shape}"
+            )
+    for weight, source in pairs:
         if id(weight) not in stay_new:
             weight.assign(source)
-    return f"starting from imported weights: {folder}; the predictor is new: {new} classes, not their {old}"
+    if keeps:
+        return f"starting from imported weights: {folder}"
+    return (
+        f"starting from imported weights: {folder}; the predictor is new: "
+        f"{new.model.num_classes} classes, not their {old.model.num_classes}"
+    )

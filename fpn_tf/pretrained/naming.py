@@ -74,7 +74,7 @@ def backbone_weights(backbone, prefix=""):
 
 
 def detector_weights(model):
-    """The Weights of a FasterRCNN."""
+    """The Weights of a FasterRCNN, or of an RPN."""
     yield from backbone_weights(model.backbone, "backbone.body.")
     for kind, convs in (("inner", model.fpn.laterals), ("layer", model.fpn.smoothings)):
         for i, conv in enumerate(convs):
@@ -88,6 +88,8 @@ def detector_weights(model):
     yield from _with_bias("rpn.head.cls_logits", model.rpn_head.objectness, "conv")
     yield from _with_bias("rpn.head.bbox_pred", model.rpn_head.deltas, "conv")
 
+    if model.config.model.kind == "rpn":
+        return
     head, at = model.box_head, "roi_heads.box_head"
     for i, conv in enumerate(head.convs):
         yield from _conv_norm(f"{at}.{i}.0", f"{at}.{i}.1", conv)
@@ -113,8 +115,8 @@ def _with_bias(name, layer, layout):
 
 
 def map_size(model):
-    """(S, S, C) of the maps that the box head flattens."""
-    return (model.roi_pooler.output_size,) * 2 + (model.fpn.channels,)
+    """(S, S, C) of the maps that a box head flattens."""
+    return (model.config.model.roi.pool_size,) * 2 + (model.fpn.channels,)
 
 
 def assign(weights, arrays, source, maps=None):
@@ -160,4 +162,4 @@ def state_dict(model):
 def _is_frozen(model, name):
     """Whether the batch norm of this name is torchvision's frozen kind, which does not count."""
     part = {"backbone.body": model.backbone.norm, "backbone.fpn": model.fpn.norm}
-    return part.get(".".join(name.split(".")[:2]), model.box_head.norm) == "frozen_bn"
+    return part.get(".".join(name.split(".")[:2]), model.config.model.roi.norm) == "frozen_bn"

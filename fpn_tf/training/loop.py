@@ -16,7 +16,7 @@ from fpn_tf.data.pipeline import training_batches
 from fpn_tf.data.plan import usable_indices
 from fpn_tf.errors import InterruptedRunError, NonFiniteLossError
 from fpn_tf.evaluation.evaluator import errors_of
-from fpn_tf.models.faster_rcnn import FasterRCNN
+from fpn_tf.models.faster_rcnn import make_model
 from fpn_tf.pretrained.backbone import load_backbone_weights
 from fpn_tf.pretrained.model_dir import start_from_import
 from fpn_tf.structures import Losses
@@ -56,7 +56,7 @@ def new_model(config):
             "model.backbone_weights is empty: a random backbone whose batch norm is frozen hardly learns; "
             "give weights, or set model.norm=group_norm and model.frozen_stages=0"
         )
-    model = FasterRCNN(config)
+    model = make_model(config)
     load_backbone_weights(model.backbone, config.model)
     return model
 
@@ -85,7 +85,7 @@ def train(config, dataset, model_dir, strategy, evaluate=None):
     newest = checkpoints.find()
     with strategy.scope():
         keras.utils.set_random_seed(settings.seed)
-        model = new_model(config) if newest is None else FasterRCNN(config)
+        model = new_model(config) if newest is None else make_model(config)
         optimizer = make_optimizer(settings)
         optimizer.build(model.trainable_variables)
         first_step = 0

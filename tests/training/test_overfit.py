@@ -35,7 +35,9 @@ def test_a_handful_of_photos_is_learned_by_heart(tiny_config, tmp_path):
     config = modes.with_classes(config, dataset)
     (tmp_path / "run").mkdir()
     model, _ = loop.train(config, dataset, tmp_path / "run", make_strategy())
-    metrics, results = evaluator.score(dataset, evaluator.detect_dataset(model, dataset, config))
+    metrics, results = evaluator.score(
+        dataset, evaluator.detect_dataset(model, dataset, config), "faster_rcnn"
+    )
     assert metrics["AP"] > 0.95
     assert len(results) >= sum(len(r.boxes) for r in dataset.records)
     assert np.isfinite([r["score"] for r in results]).all()
