@@ -12,15 +12,17 @@ import pathlib
 
 import numpy as np
 import pytest
-import seeded
-from test_parity import places_of
 
-import fpn_tf
-from fpn_tf import modes, photos
+torch = pytest.importorskip("torch")
+detection = pytest.importorskip("torchvision.models.detection")  # before TensorFlow, or it may crash
+
+import seeded  # noqa: E402
+from test_parity import places_of  # noqa: E402
+
+import fpn_tf  # noqa: E402
+from fpn_tf import modes, photos  # noqa: E402
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
-torch = pytest.importorskip("torch")
-detection = pytest.importorskip("torchvision.models.detection")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
