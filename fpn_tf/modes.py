@@ -18,7 +18,7 @@ from fpn_tf.errors import CheckpointError, ConfigError, DataError, PhotoError
 from fpn_tf.evaluation import evaluator
 from fpn_tf.pretrained import naming
 from fpn_tf.pretrained.load import load, save_npz, write_arrays
-from fpn_tf.pretrained.model_dir import load_model_dir
+from fpn_tf.pretrained.model_dir import check_start, load_model_dir
 from fpn_tf.training import loop
 from fpn_tf.training.progress import console, progress_bar
 from fpn_tf.training.strategy import make_strategy
@@ -71,9 +71,10 @@ def _prepare(config, model_dir):
     strategy = make_strategy(settings.num_replicas, settings.batch_size // settings.accumulation_steps)
     _check_writable(model_dir)
     dataset = open_dataset(config.data, "train")
-    if Checkpoints(model_dir).is_import():  # its number of classes may change
-        config = config_lib.replace(config, **{"model.num_classes": 0})
-        config = with_classes(config, dataset)
+    checkpoints = Checkpoints(model_dir)
+    if checkpoints.is_import():  # its number of classes may change
+        config = with_classes(config_lib.replace(config, **{"model.num_classes": 0}), dataset)
+        check_start(config, checkpoints)
     else:
         config = with_classes(config, dataset)
         _check_resume(config, model_dir)

@@ -7,6 +7,14 @@ from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints
 from fpn_tf.errors import CheckpointError
 from fpn_tf.models.faster_rcnn import make_model
 
+TUNABLE = (  # keys of `model` that fine-tuning may change: weights mean the same under any value
+    "num_classes",
+    "backbone_weights",
+    "frozen_stages",
+    *(f"rpn.{key}" for key in ("foreground", "background", "samples", "pre_nms", "post_nms", "smooth_l1")),
+    *(f"roi.{key}" for key in ("foreground", "samples", "smooth_l1")),
+)
+
 
 def load_model_dir(path, overrides=(), checkpoint="newest"):
     """The model of a run.
@@ -32,18 +40,27 @@ def load_model_dir(path, overrides=(), checkpoint="newest"):
     return config, model, checkpoints.restore(folder, model)
 
 
+def check_start(config, checkpoints):
+    """Raises CheckpointError where imported weights would mean something else under `config`."""
+    folder = checkpoints.find()
+    imported = config_lib.load(folder / CONFIG_FILE)
+    for key, (there, here) in config_lib.differences(imported.model, config.model).items():
+        if not key.startswith(TUNABLE):
+            raise CheckpointError(
+                f"{folder}: has model.{key}={there}, this run asks for {here}; "
+                "without --experiment the imported configuration is used"
+            )
+
+
 def start_from_import(model, checkpoints):
     """Loads imported weights into a model that may have other classes.
 
     Args:
-        model: FasterRCNN.
+        model: FasterRCNN or RPN whose config `check_start` has passed.
         checkpoints: Checkpoints whose newest is an import.
 
     Returns:
         What to tell the user: whether the predictor is the imported one or new.
-
-    Raises:
-        CheckpointError: the model differs in more than its classes.
     """
     folder = checkpoints.find()
     imported = make_model(config_lib.load(folder / CONFIG_FILE))
@@ -55,15 +72,7 @@ def start_from_import(model, checkpoints):
     predictor = head.classifier.weights + head.regressor.weights if head else []
     keeps = keeps or not predictor
     stay_new = set() if keeps else {id(weight) for weight in predictor}
-    pairs = list(zip(model.weights, imported.weights))
-    for weight, source in pairs:
-        fits = weight.shape == source.shape or id(weight) in stay_new
-        if not fits or len(model.weights) != len(imported.weights):
-            raise CheckpointError(
-                f"{folder}: {source.path} is {source.shape}; "
-                f"this run's model wants {weight.path}, {weight.shape}"
-            )
-    for weight, source in pairs:
+    for weight, source in zip(model.weights, imported.weights, strict=True):
         if id(weight) not in stay_new:
             weight.assign(source)
     if keeps:

@@ -128,8 +128,11 @@ def test_fine_tuning(weights, tmp_path, coco_folder, capsys, classes):
 def test_another_architecture_cannot_start_from_an_import(imported):
     model_dir, folder = imported
     settings = config.override(config.load(model_dir / "config.json"), as_texts(TRAINING) + folder)
-    with pytest.raises(CheckpointError, match=r"16\); this run's model wants .*24\)"):
-        modes.train(config.replace(settings, **{"model.fpn_channels": 24}), model_dir)
+    before = (model_dir / "config.json").read_bytes()
+    for key, value, told in (("fpn_channels", 24, "16"), ("pixel_order", "bgr", "rgb")):
+        with pytest.raises(CheckpointError, match=f"has model.{key}={told}, this run asks for {value}"):
+            modes.train(config.replace(settings, **{f"model.{key}": value}), model_dir)
+    assert (model_dir / "config.json").read_bytes() == before
 
 
 def test_an_rpn_alone_trains_and_is_scored_by_recall(weights, tmp_path, coco_folder, capsys):
