@@ -197,6 +197,8 @@ def _with_ids(config, dataset):
     Raises:
         DataError: the data set has none of the model's category ids.
     """
+    if config.model.kind == "rpn":
+        return config
     if not config.data.category_ids and len(dataset.category_ids) == config.model.num_classes:
         return with_classes(config, dataset)
     ids = config.data.category_ids or range(1, config.model.num_classes + 1)

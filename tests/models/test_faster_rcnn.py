@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from fpn_tf import FasterRCNN, config
+from fpn_tf import RPN, FasterRCNN, config
 from fpn_tf.geometry.box_ops import decode_deltas
 from fpn_tf.models.detection_decoder import decode_detections
 from fpn_tf.models.proposal_decoder import decode_proposals
@@ -208,3 +208,23 @@ def test_decoding_uses_the_head_weights():
     deltas = np.array([1.0, 0, 0, 0], np.float32)
     moved = decode_deltas(deltas, np.array([0, 0, 20, 20], np.float32), (10, 10, 5, 5))
     np.testing.assert_allclose(ops.convert_to_numpy(moved), [2, 0, 22, 20], atol=1e-5)
+
+
+def test_an_rpn_is_the_detectors_first_half(tiny_config, batch, model, tmp_path):
+    rpn = RPN(tiny_config)
+    shared = rpn.backbone.weights + rpn.fpn.weights + rpn.rpn_head.weights
+    theirs = model.backbone.weights + model.fpn.weights + model.rpn_head.weights
+    for weight, source in zip(shared, theirs, strict=True):
+        weight.assign(source)
+    x, y = batch
+    alone = [float(v) for v in rpn.compute_losses(y, rpn(x, training=True))]
+    whole = [float(v) for v in model.compute_losses(y, model(x, training=True))]
+    np.testing.assert_allclose(alone, [*whole[:2], 0, 0, whole[0] + whole[1]], rtol=1e-5)
+
+    found = rpn(x, training=False)
+    outputs = model.forward(x, training=False)
+    np.testing.assert_allclose(found.boxes, outputs.proposals.boxes, atol=1e-4)
+    assert np.all(np.diff(ops.convert_to_numpy(found.scores), axis=1) <= 0)
+    rpn.save(tmp_path / "rpn.keras")
+    again = keras.saving.load_model(tmp_path / "rpn.keras")
+    np.testing.assert_array_equal(again(x, training=False).boxes, found.boxes)

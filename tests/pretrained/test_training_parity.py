@@ -51,7 +51,16 @@ def test_losses_and_weights_of_ten_steps(tmp_path):
     optimizer = DetectronSGD(1.0, momentum=0.9, coupled_decay=settings["weight_decay"])
     optimizer.build(model.trainable_variables)
 
-    @tf.function(reduce_retracing=True)
+    x, y = batch(0, model.config.data)
+    signature = [  # every size may differ from photo to photo
+        {k: tf.TensorSpec([1, *[None] * (v.ndim - 1)], v.dtype) for k, v in part.items()} for part in (x, y)
+    ]
+    signature[0]["images"] = tf.TensorSpec([1, None, None, 3], tf.float32)
+    for key, size in (("image_sizes", 2), ("boxes", 4)):
+        part = signature[key == "boxes"]
+        part[key] = tf.TensorSpec([*part[key].shape[:-1], size], part[key].dtype)
+
+    @tf.function(input_signature=signature)
     def train_step(x, y):
         with tf.GradientTape() as tape:
             losses = model.compute_losses(y, model(x, training=True))
