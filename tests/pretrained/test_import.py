@@ -11,8 +11,9 @@ import fpn_tf
 from fpn_tf import config, modes
 from fpn_tf.checkpoint import Checkpoints
 from fpn_tf.errors import CheckpointError, DataError
-from fpn_tf.models.faster_rcnn import FasterRCNN
+from fpn_tf.models.faster_rcnn import FasterRCNN, make_model
 from fpn_tf.pretrained import naming
+from fpn_tf.pretrained.model_dir import start_from_import
 
 SMALL = {
     "data.short_side": 64,
@@ -103,24 +104,35 @@ def test_weights_go_back_to_torchvision(imported, weights, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_fine_tuning(weights, tmp_path, coco_folder, capsys, classes):
-    """The folder has 3 classes: a predictor of 2 starts new, one of 3 is kept."""
+def test_what_fine_tuning_starts_from(weights, tmp_path, classes):
+    """For 3 classes a predictor of 2 is new, one of 3 is kept."""
     model_dir = tmp_path / "run"
     modes.import_weights(str(weights[classes][0]), model_dir, as_texts(SMALL))
+    settings = config.replace(config.load(model_dir / "config.json"), **{"model.num_classes": 3})
+    model = make_model(settings)
+    new = naming.state_dict(model)
+    told = start_from_import(model, Checkpoints(model_dir))
+    assert ("the predictor is new: 3 classes, not their 2" in told) == (classes == 2)
+    for name, array in naming.state_dict(model).items():
+        from_file = classes == 3 or "box_predictor" not in name
+        np.testing.assert_array_equal(array, (weights[classes][1] if from_file else new)[name])
+
+
+def test_fine_tuning(weights, tmp_path, coco_folder, capsys):
+    model_dir = tmp_path / "run"
+    modes.import_weights(str(weights[2][0]), model_dir, as_texts(SMALL))
     settings = config.load(model_dir / "config.json")
     settings = config.override(settings, as_texts(TRAINING) + folder_overrides(coco_folder))
     modes.train(settings, model_dir)
-    told = capsys.readouterr().out.replace("\n", " ")
-    assert "starting from imported weights" in told
-    assert ("predictor is new: 3 classes, not their 2" in told) == (classes == 2)
+    assert "the predictor is new" in capsys.readouterr().out.replace("\n", " ")
     assert Checkpoints(model_dir).find().name == "step_00000001"
+    assert not Checkpoints(model_dir).is_import()  # from here on it is a resume
     trained = fpn_tf.load(model_dir)
     assert trained.config.model.num_classes == 3
+    assert trained.config.data.class_names == ("red", "green", "blue")
     for name, array in naming.state_dict(trained).items():
-        if classes == 3 or "box_predictor" not in name:
-            np.testing.assert_allclose(array, weights[classes][1][name], atol=1e-6, err_msg=name)
-    # Going on is a resume now, not another start.
-    assert not Checkpoints(model_dir).is_import()
+        if "box_predictor" not in name:
+            np.testing.assert_allclose(array, weights[2][1][name], atol=1e-6, err_msg=name)
 
 
 def test_another_architecture_cannot_start_from_an_import(imported):
