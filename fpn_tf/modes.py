@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 import rich.box
 import rich.table
+from absl import logging
 
 from fpn_tf import config as config_lib
 from fpn_tf import export as export_lib
@@ -16,7 +17,7 @@ from fpn_tf.checkpoint import Checkpoints
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import CheckpointError, ConfigError, DataError, PhotoError
 from fpn_tf.evaluation import evaluator
-from fpn_tf.pretrained import naming
+from fpn_tf.pretrained import naming, torchvision
 from fpn_tf.pretrained.load import load, save_npz, write_arrays
 from fpn_tf.pretrained.model_dir import check_start, load_model_dir
 from fpn_tf.training import loop
@@ -145,6 +146,8 @@ def export(model_dir, overrides, checkpoint, file_format):
 
 def _export_torchvision(model, folder):
     arrays = naming.state_dict(model)
+    for key, (theirs, ours) in torchvision.unlike(model.config).items():
+        logging.warning("model.%s is %s, torchvision's %s: its detections will differ", key, ours, theirs)
     try:
         import torch
     except ImportError:

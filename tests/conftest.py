@@ -21,6 +21,13 @@ from fpn_tf.config import (
     override,
 )
 
+LONG_FILES = ("test_jax", "test_loop", "test_main", "test_replicas", "test_export", "test_readme")
+
+
+def pytest_collection_modifyitems(items):
+    """Long files come first, so that at the end no process waits for one of them."""
+    items.sort(key=lambda item: item.path.stem not in LONG_FILES)
+
 
 def make_tiny_config():
     """A detector that runs in milliseconds: 3 classes, images around 64 x 96."""

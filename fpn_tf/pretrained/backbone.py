@@ -32,7 +32,7 @@ def load_backbone_weights(backbone, model_config):
         return
     if source == "imagenet":
         classes = {50: keras.applications.ResNet50, 101: keras.applications.ResNet101}
-        if backbone.depth not in classes:
+        if backbone.depth not in classes or backbone.groups > 1:
             raise WeightsError(
                 f"model.backbone_weights=imagenet: keras.applications has no {model_config.backbone}"
             )

@@ -30,7 +30,7 @@ def load(path, overrides=()):
         overrides: `dotted.key=value` texts, applied to the config that comes with the weights.
 
     Returns:
-        FasterRCNN; `model.config` is its Config.
+        FasterRCNN, or RPN where the file holds no box head; `model.config` is its Config.
 
     Raises:
         UserError: there is no detector, or not every tensor has its place, in one line.

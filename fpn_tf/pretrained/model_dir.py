@@ -25,7 +25,7 @@ def load_model_dir(path, overrides=(), checkpoint="newest"):
         checkpoint: "newest" or "best".
 
     Returns:
-        (Config, FasterRCNN, step).
+        (Config, FasterRCNN or RPN, step).
 
     Raises:
         ConfigError: no or a damaged config.json, or a bad override.

@@ -21,6 +21,7 @@ SETTINGS = {
     "model.roi.min_size": 1e-2,
     "data.resize": "torchvision",
 }
+FIXED = ("pixel_order", "stride_in_1x1", "rpn.anchor", "rpn.strides", "roi.aligned", "roi.sampling_ratio")
 
 
 def is_source(arrays):
@@ -47,6 +48,16 @@ def convert(arrays, source):
         # The weights of 2019 were trained with epsilon 0; torchvision sets it when it loads them.
         changes["model.norm_epsilon"] = 0.0
     return config_lib.replace(config_lib.Config(), **changes), renamed
+
+
+def unlike(config):
+    """What of `config.model` torchvision's detectors cannot do: {key: (theirs, ours)}.
+
+    With any of it, the same weights give other detections there.
+    """
+    theirs = config_lib.replace(config_lib.Config(), **SETTINGS).model
+    different = config_lib.differences(theirs, config.model)
+    return {key: pair for key, pair in different.items() if key.startswith(FIXED)}
 
 
 def _today(name):

@@ -11,7 +11,7 @@ import fpn_tf
 from fpn_tf import config
 from fpn_tf.errors import CheckpointError, WeightsError
 from fpn_tf.models.faster_rcnn import FasterRCNN
-from fpn_tf.pretrained import coco_classes, detectron, detectron2, naming
+from fpn_tf.pretrained import coco_classes, detectron, detectron2, naming, torchvision
 from fpn_tf.pretrained.backbone import load_backbone_weights
 from fpn_tf.pretrained.load import save_npz
 
@@ -52,6 +52,9 @@ def test_load_reads_the_architecture_off_the_file(weights_file, arrays):
     assert (found.backbone, found.num_classes, found.fpn_channels) == ("resnet_tiny", 2, 16)
     assert (found.roi.hidden_units, found.roi.pool_size, found.norm) == (32, 7, "frozen_bn")
     assert model.config.data.resize == "torchvision"
+    assert torchvision.unlike(model.config) == {}
+    other = config.replace(model.config, **{"model.pixel_order": "bgr", "model.rpn.anchor_sizes": (8,) * 5})
+    assert set(torchvision.unlike(other)) == {"pixel_order", "rpn.anchor_sizes"}
 
 
 @pytest.mark.parametrize(
