@@ -77,11 +77,6 @@ class Checkpoints:
             logging.warning("passed over: %s is damaged", folder)
         return None
 
-    def is_import(self):
-        """Whether nothing was trained here yet and there are imported weights to start from."""
-        newest = self.find()
-        return newest is not None and not (newest / OPTIMIZER_FILE).exists()
-
     def restore(self, folder, model, optimizer=None):
         """Loads a checkpoint into `model` (and `optimizer`). Returns its step.
 
@@ -123,6 +118,11 @@ class Checkpoints:
                 os.replace(beside, folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+
+
+def is_import(folder):
+    """Whether a checkpoint (or None) holds imported weights, from which nothing was trained yet."""
+    return folder is not None and not (folder / OPTIMIZER_FILE).exists()
 
 
 def _seal(folder, state):

@@ -13,7 +13,7 @@ from absl import logging
 from fpn_tf import config as config_lib
 from fpn_tf import export as export_lib
 from fpn_tf import files, photos, predict, visualize
-from fpn_tf.checkpoint import Checkpoints
+from fpn_tf.checkpoint import Checkpoints, is_import
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import CheckpointError, ConfigError, DataError, PhotoError
 from fpn_tf.evaluation import evaluator
@@ -72,10 +72,10 @@ def _prepare(config, model_dir):
     strategy = make_strategy(settings.num_replicas, settings.batch_size // settings.accumulation_steps)
     _check_writable(model_dir)
     dataset = open_dataset(config.data, "train")
-    checkpoints = Checkpoints(model_dir)
-    if checkpoints.is_import():  # its number of classes may change
+    newest = Checkpoints(model_dir).find()
+    if is_import(newest):  # its number of classes may change
         config = with_classes(config_lib.replace(config, **{"model.num_classes": 0}), dataset)
-        check_start(config, checkpoints)
+        check_start(config, newest)
     else:
         config = with_classes(config, dataset)
         _check_resume(config, model_dir)

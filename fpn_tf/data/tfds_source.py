@@ -6,12 +6,12 @@ import re
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from fpn_tf import coco_classes
 from fpn_tf.data import shapes  # noqa: F401  (registers the builder)
 from fpn_tf.data.dataset import from_coco_dict
 from fpn_tf.errors import DataError
 
-COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
-COCO_CATEGORY_IDS = tuple(i for i in range(1, 91) if i not in COCO_GAPS)
+COCO_CATEGORY_IDS = tuple(coco_classes.NAMES)
 """COCO's official ids of TFDS' labels 0..79."""
 
 

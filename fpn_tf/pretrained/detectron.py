@@ -4,9 +4,10 @@ import re
 
 import numpy as np
 
+from fpn_tf import coco_classes
 from fpn_tf import config as config_lib
-from fpn_tf.pretrained import coco_classes
 from fpn_tf.pretrained.architecture import architecture_of
+from fpn_tf.pretrained.detectron2 import RESNEXT_SETTINGS
 
 SETTINGS = {
     "model.pixel_order": "bgr",
@@ -21,7 +22,6 @@ SETTINGS = {
     "model.roi.smooth_l1_beta": 1.0,
     "data.resize": "detectron",
 }
-RESNEXT_SETTINGS = {"model.pixel_std": (57.375, 57.12, 58.395), "model.stride_in_1x1": False}
 UNUSED = re.compile(r"_momentum$|^lr$|^model_iter$|^weight_order$|^fc1000_|^pred_")
 BRANCHES = {"branch2a": "conv1", "branch2b": "conv2", "branch2c": "conv3", "branch1": "downsample.0"}
 HEADS = {

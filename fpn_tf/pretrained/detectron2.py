@@ -4,9 +4,9 @@ import re
 
 import numpy as np
 
+from fpn_tf import coco_classes
 from fpn_tf import config as config_lib
 from fpn_tf.errors import WeightsError
-from fpn_tf.pretrained import coco_classes
 from fpn_tf.pretrained.architecture import architecture_of
 
 SETTINGS = {

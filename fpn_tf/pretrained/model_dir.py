@@ -40,9 +40,8 @@ def load_model_dir(path, overrides=(), checkpoint="newest"):
     return config, model, checkpoints.restore(folder, model)
 
 
-def check_start(config, checkpoints):
+def check_start(config, folder):
     """Raises CheckpointError where imported weights would mean something else under `config`."""
-    folder = checkpoints.find()
     imported = config_lib.load(folder / CONFIG_FILE)
     for key, (there, here) in config_lib.differences(imported.model, config.model).items():
         if not key.startswith(TUNABLE):
@@ -52,19 +51,18 @@ def check_start(config, checkpoints):
             )
 
 
-def start_from_import(model, checkpoints):
+def start_from_import(model, folder):
     """Loads imported weights into a model that may have other classes.
 
     Args:
         model: FasterRCNN or RPN whose config `check_start` has passed.
-        checkpoints: Checkpoints whose newest is an import.
+        folder: the checkpoint that is an import.
 
     Returns:
         What to tell the user: whether the predictor is the imported one or new.
     """
-    folder = checkpoints.find()
     imported = make_model(config_lib.load(folder / CONFIG_FILE))
-    checkpoints.restore(folder, imported)
+    Checkpoints(folder.parent.parent).restore(folder, imported)
     old, new = imported.config, model.config
     same_count = old.model.num_classes == new.model.num_classes
     keeps = same_count and old.data.class_names in ((), new.data.class_names)

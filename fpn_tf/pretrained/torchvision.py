@@ -2,8 +2,8 @@
 
 import re
 
+from fpn_tf import coco_classes
 from fpn_tf import config as config_lib
-from fpn_tf.pretrained import coco_classes
 from fpn_tf.pretrained.architecture import architecture_of
 
 SETTINGS = {

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from absl import logging
 
-from fpn_tf.checkpoint import Checkpoints
+from fpn_tf.checkpoint import Checkpoints, is_import
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import training_batches
 from fpn_tf.data.plan import usable_indices
@@ -89,8 +89,8 @@ def train(config, dataset, model_dir, strategy, evaluate=None):
         optimizer = make_optimizer(settings)
         optimizer.build(model.trainable_variables)
         first_step = 0
-        if checkpoints.is_import():
-            console.print(start_from_import(model, checkpoints))
+        if is_import(newest):
+            console.print(start_from_import(model, newest))
         elif newest is not None:
             first_step = checkpoints.restore(newest, model, optimizer)
     if first_step:

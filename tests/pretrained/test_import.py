@@ -9,7 +9,7 @@ from conftest import folder_overrides
 
 import fpn_tf
 from fpn_tf import config, modes
-from fpn_tf.checkpoint import Checkpoints
+from fpn_tf.checkpoint import Checkpoints, is_import
 from fpn_tf.errors import CheckpointError, DataError
 from fpn_tf.models.faster_rcnn import FasterRCNN, make_model
 from fpn_tf.pretrained import naming
@@ -111,7 +111,7 @@ def test_what_fine_tuning_starts_from(weights, tmp_path, classes):
     settings = config.replace(config.load(model_dir / "config.json"), **{"model.num_classes": 3})
     model = make_model(settings)
     new = naming.state_dict(model)
-    told = start_from_import(model, Checkpoints(model_dir))
+    told = start_from_import(model, Checkpoints(model_dir).find())
     assert ("the predictor is new: 3 classes, not their 2" in told) == (classes == 2)
     for name, array in naming.state_dict(model).items():
         from_file = classes == 3 or "box_predictor" not in name
@@ -126,7 +126,7 @@ def test_fine_tuning(weights, tmp_path, coco_folder, capsys):
     modes.train(settings, model_dir)
     assert "the predictor is new" in capsys.readouterr().out.replace("\n", " ")
     assert Checkpoints(model_dir).find().name == "step_00000001"
-    assert not Checkpoints(model_dir).is_import()  # from here on it is a resume
+    assert not is_import(Checkpoints(model_dir).find())  # from here on it is a resume
     trained = fpn_tf.load(model_dir)
     assert trained.config.model.num_classes == 3
     assert trained.config.data.class_names == ("red", "green", "blue")

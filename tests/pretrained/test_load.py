@@ -8,10 +8,10 @@ import pytest
 from keras import ops
 
 import fpn_tf
-from fpn_tf import config
+from fpn_tf import coco_classes, config
 from fpn_tf.errors import CheckpointError, WeightsError
 from fpn_tf.models.faster_rcnn import FasterRCNN
-from fpn_tf.pretrained import coco_classes, detectron, detectron2, naming, torchvision
+from fpn_tf.pretrained import detectron, detectron2, naming, torchvision
 from fpn_tf.pretrained.backbone import load_backbone_weights
 from fpn_tf.pretrained.load import save_npz
 

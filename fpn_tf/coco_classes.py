@@ -1,4 +1,4 @@
-"""COCO's 80 classes and their official ids, for weights that do not bring names."""
+"""COCO's 80 classes and their official ids, for data and weights that do not bring them."""
 
 IDS_AND_NAMES = (
     "1 person, 2 bicycle, 3 car, 4 motorcycle, 5 airplane, 6 bus, 7 train, 8 truck, 9 boat, "
