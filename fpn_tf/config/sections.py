@@ -30,7 +30,7 @@ def check(condition, message):
 class RPNConfig:
     """The region proposal network: its anchors' labels, its sampling and its proposals."""
 
-    anchor_sizes: tuple[int, ...] = (32, 64, 128, 256, 512)  # pixels; one per level p2..p6
+    anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)  # pixels; one per level p2..p6
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
     anchor_rounding: str = "none"  # corners to whole pixels as torchvision or detectron do
     strides_from_sizes: bool = False  # canvas // map (torchvision: p6 may get 61), not 2^level

@@ -77,6 +77,9 @@ def convert(arrays, source):
         found |= _anchors(cells, source)
     if "resnext" in found["model.backbone"]:
         found |= RESNEXT_SETTINGS
+    mean = settings.get("model.pixel_mean", SETTINGS["model.pixel_mean"])
+    if mean[0] > mean[-1]:  # red first, as only runs from torchvision's ImageNet weights have it
+        found |= {"model.pixel_order": "rgb", "model.stride_in_1x1": False}
     classes = found["model.num_classes"]
     changes = SETTINGS | found | settings
     if classes == coco_classes.WITHOUT_GAPS:
@@ -119,6 +122,6 @@ def _anchors(cells, source):
     if len(ratios) > 1 or len(cells) != 5 or any(np.ptp(a) > 0.01 for a in areas):
         raise WeightsError(f"{source}: expected one anchor size and the same ratios on each of p2..p6")
     return {
-        "model.rpn.anchor_sizes": tuple(round(float(a[0])) for a in areas),
+        "model.rpn.anchor_sizes": tuple(round(float(a[0]), 3) for a in areas),
         "model.rpn.anchor_ratios": ratios.pop(),
     }

@@ -222,12 +222,23 @@ def test_detectron2(arrays, tmp_path):
     found = model.config.model
     assert found.pixel_mean == (1, 2, 3)
     assert found.rpn.anchor_ratios == (0.5, 2.0)
-    assert found.rpn.anchor_sizes == (11, 23, 45, 91, 181)  # sqrt(128), doubled with every level
+    np.testing.assert_allclose(found.rpn.anchor_sizes, 128**0.5 * 2.0 ** np.arange(5), atol=1e-3)
     assert (found.stride_in_1x1, found.pixel_order, found.roi.sampling_ratio) == (True, "bgr", 0)
     wrong = as_detectron2(arrays)
     wrong[f"{detectron2.BOXES}weight"] = wrong[f"{detectron2.BOXES}weight"][:4]
     with pytest.raises(WeightsError, match="class-agnostic"):
         detectron2.convert(wrong, "w.pkl")
+
+
+def test_detectron2_from_the_weights_of_torchvision(arrays):
+    """Its runs from torchvision's ImageNet weights read red first and stride in the 3x3."""
+    pixels = {
+        "pixel_mean": np.array([123.675, 116.28, 103.53]),
+        "pixel_std": np.array([58.395, 57.12, 57.375]),
+    }
+    model = detectron2.convert(as_detectron2(arrays) | pixels, "file")[0].model
+    assert (model.pixel_order, model.stride_in_1x1) == ("rgb", False)
+    assert model.pixel_std == (58.395, 57.12, 57.375)
 
 
 def test_detectron(arrays, tmp_path):
