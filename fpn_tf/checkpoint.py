@@ -1,10 +1,11 @@
 """Checkpoints: one folder a step, written beside and renamed.
 
-checkpoints/step_00001000/model.weights.h5   Keras' own format
-                          config.json        of the model that the weights belong to
-                          optimizer.npz      velocities and step counter (not after an import)
-                          state.json         step, and the hash of each of the others
-checkpoints/best/                            the same, of the best AP, with `AP` in state.json
+checkpoints/step_00001000/model.weights.h5     Keras' own format: what detection uses
+                          config.json          of the model that the weights belong to
+                          training.weights.h5  where model.weights.h5 is a moving average: the rest
+                          optimizer.npz        velocities and step counter (not after an import)
+                          state.json           step, and the hash of each of the others
+checkpoints/best/                              the same, of the best AP, with `AP` in state.json
 """
 
 import contextlib
@@ -20,7 +21,8 @@ from absl import logging
 from fpn_tf import config as config_lib
 from fpn_tf.errors import CheckpointError
 
-WEIGHTS_FILE, OPTIMIZER_FILE, CONFIG_FILE = "model.weights.h5", "optimizer.npz", "config.json"
+WEIGHTS_FILE, TRAINING_FILE = "model.weights.h5", "training.weights.h5"
+OPTIMIZER_FILE, CONFIG_FILE, STATE_FILE = "optimizer.npz", "config.json", "state.json"
 
 
 class Checkpoints:
@@ -29,38 +31,41 @@ class Checkpoints:
     Args:
         model_dir: the folder of the run.
         keep: how many of the newest to keep.
+        keep_every: those of multiples of this step are kept too; 0: none.
     """
 
-    def __init__(self, model_dir, keep=3):
+    def __init__(self, model_dir, keep=3, keep_every=0):
         self.folder = pathlib.Path(model_dir) / "checkpoints"
-        self.keep = keep
+        self.keep, self.keep_every = keep, keep_every
 
-    def save(self, model, optimizer, step):
-        """Writes the checkpoint of `step`, then removes what is older than the newest `keep`.
+    def save(self, step, write, **state):
+        """Makes the checkpoint of `step`, then removes what need not be kept.
 
-        Imported weights are the checkpoint of step 0 and have no optimizer (None).
+        Args:
+            step: int; imported weights are step 0.
+            write: folder -> None, writes its files there.
+            **state: JSON values to find in `state_of` again.
+
+        Raises:
+            CheckpointError: it cannot be written; the earlier ones are whole.
         """
-        with self._folder_written_whole(self.folder / f"step_{step:08d}") as folder:
-            model.save_weights(folder / WEIGHTS_FILE)
-            config_lib.save(model.config, folder / CONFIG_FILE)
-            if optimizer is not None:
-                arrays = {f"{i:04d}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
-                np.savez(folder / OPTIMIZER_FILE, **arrays)
-            _seal(folder, {"step": int(step)})
+        with self._folder_written_whole(self._of(step)) as folder:
+            write(folder)
+            _seal(folder, {"step": int(step)} | state)
         for old in self._steps()[: -self.keep]:
-            shutil.rmtree(old)
+            if not self.keep_every or state_of(old).get("step", 0) % self.keep_every:
+                shutil.rmtree(old)
 
     def keep_best(self, step, average_precision):
         """Copies the checkpoint of `step` to `best` if its AP beats the one there. Returns whether."""
-        best = self.folder / "best"
-        state = _state(best)
-        if state is not None and state.get("AP", -1.0) >= average_precision:
+        best = self.find("best")
+        if best is not None and state_of(best).get("AP", -1.0) >= average_precision:
             return False
-        source = self.folder / f"step_{step:08d}"
-        with self._folder_written_whole(best) as folder:
+        source = self._of(step)
+        with self._folder_written_whole(self.folder / "best") as folder:
             for path in source.iterdir():
                 shutil.copyfile(path, folder / path.name)
-            _seal(folder, {"step": int(step), "AP": float(average_precision)})
+            _seal(folder, state_of(source) | {"AP": float(average_precision)})
         return True
 
     def find(self, which="newest"):
@@ -68,7 +73,9 @@ class Checkpoints:
 
         A damaged one is passed over with a warning.
         """
-        candidates = [self.folder / "best"] if which == "best" else reversed(self._steps())
+        candidates = reversed(self._steps())
+        if which == "best":  # the second is what a kill between two renames leaves
+            candidates = [self.folder / "best", _old(self.folder / "best")]
         for folder in candidates:
             if not folder.is_dir():
                 continue
@@ -77,47 +84,68 @@ class Checkpoints:
             logging.warning("passed over: %s is damaged", folder)
         return None
 
-    def restore(self, folder, model, optimizer=None):
-        """Loads a checkpoint into `model` (and `optimizer`). Returns its step.
-
-        Raises:
-            CheckpointError: it belongs to another architecture.
-        """
-        try:
-            model.load_weights(folder / WEIGHTS_FILE)
-            if optimizer is not None:
-                with np.load(folder / OPTIMIZER_FILE) as arrays:
-                    values = [arrays[name] for name in sorted(arrays.files)]
-                if [v.shape for v in values] != [tuple(v.shape) for v in optimizer.variables]:
-                    raise ValueError("the optimizer's variables differ in number or shape")
-                for variable, value in zip(optimizer.variables, values):
-                    variable.assign(value)
-        except (ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CheckpointError(f"{folder}: does not fit the model of config.json ({reason})") from None
-        return _state(folder)["step"]
+    def _of(self, step):
+        return self.folder / f"step_{step:08d}"
 
     def _steps(self):
         return sorted(self.folder.glob("step_????????"))
 
     @contextlib.contextmanager
     def _folder_written_whole(self, folder):
-        self.folder.mkdir(parents=True, exist_ok=True)
         beside = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir()
         try:
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
             yield beside
+            shutil.rmtree(_old(folder), ignore_errors=True)
             if folder.exists():
-                old = folder.with_name(f".{folder.name}.old")
-                shutil.rmtree(old, ignore_errors=True)
-                os.replace(folder, old)
-                os.replace(beside, folder)
-                shutil.rmtree(old)
-            else:
-                os.replace(beside, folder)
+                os.replace(folder, _old(folder))
+            os.replace(beside, folder)
+            _sync(self.folder)
+        except (OSError, RuntimeError) as error:  # HDF5 raises either where the disk is full
+            reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+            raise CheckpointError(
+                f"{folder}: cannot be written ({reason}); what was saved before is whole, "
+                "and the same command goes on from there"
+            ) from None
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(_old(folder), ignore_errors=True)
+
+
+def write_model(model, folder):
+    """Writes a model's weights and config into a checkpoint's folder."""
+    model.save_weights(folder / WEIGHTS_FILE)
+    config_lib.save(model.config, folder / CONFIG_FILE)
+
+
+def read_weights(model, folder, file=WEIGHTS_FILE):
+    """Loads a checkpoint's weights into a model. Returns: the checkpoint's step.
+
+    Raises:
+        CheckpointError: they belong to another architecture.
+    """
+    try:
+        model.load_weights(folder / file)
+    except (OSError, ValueError, KeyError) as error:
+        raise _misfit(folder, error) from None
+    return state_of(folder)["step"]
+
+
+def write_optimizer(optimizer, folder):
+    """Writes an optimizer's variables into a checkpoint's folder."""
+    arrays = {f"{i:04d}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
+    np.savez(folder / OPTIMIZER_FILE, **arrays)
+
+
+def read_optimizer(optimizer, folder):
+    """The other way. Raises: CheckpointError, where they are another optimizer's."""
+    with np.load(folder / OPTIMIZER_FILE) as arrays:
+        values = [arrays[name] for name in sorted(arrays.files)]
+    if [v.shape for v in values] != [tuple(v.shape) for v in optimizer.variables]:
+        raise _misfit(folder, "the optimizer's variables differ in number or shape")
+    for variable, value in zip(optimizer.variables, values):
+        variable.assign(value)
 
 
 def is_import(folder):
@@ -125,13 +153,31 @@ def is_import(folder):
     return folder is not None and not (folder / OPTIMIZER_FILE).exists()
 
 
+def state_of(folder):
+    """What `Checkpoints.save` noted; {} where it cannot be read."""
+    try:
+        return json.loads((folder / STATE_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _misfit(folder, error):
+    reason = str(error).strip().splitlines()[0]
+    return CheckpointError(f"{folder}: does not fit the model of config.json ({reason})")
+
+
+def _old(folder):
+    return folder.with_name(f".{folder.name}.old")
+
+
 def _seal(folder, state):
-    names = sorted(path.name for path in folder.iterdir() if path.name != "state.json")
+    names = sorted(path.name for path in folder.iterdir() if path.name != STATE_FILE)
     state["files"] = {name: _fingerprint(folder / name) for name in names}
-    with open(folder / "state.json", "w") as file:
+    with open(folder / STATE_FILE, "w") as file:
         json.dump(state, file, indent=2)
         file.flush()
         os.fsync(file.fileno())
+    _sync(folder)
 
 
 def _fingerprint(path):
@@ -143,16 +189,17 @@ def _fingerprint(path):
     return digest.hexdigest()
 
 
-def _state(folder):
+def _sync(folder):
+    """Makes a folder's entries last through a machine's restart."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        return json.loads((folder / "state.json").read_text())
-    except (OSError, ValueError):
-        return None
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _is_whole(folder):
-    state = _state(folder)
     try:
-        return state is not None and all(_fingerprint(folder / n) == h for n, h in state["files"].items())
+        return all(_fingerprint(folder / n) == h for n, h in state_of(folder)["files"].items())
     except (OSError, KeyError):
         return False

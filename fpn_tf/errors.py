@@ -31,3 +31,7 @@ class NonFiniteLossError(UserError):
 
 class InterruptedRunError(UserError):
     """Ctrl-C or SIGTERM: the run was saved and can go on from here."""
+
+
+class ClusterError(UserError):
+    """The processes of a run do not find each other, or one of them has gone."""

@@ -1,8 +1,8 @@
 """What `main.py --mode=...` does: one function a mode. A model_dir is the memory between them."""
 
+import functools
 import itertools
 import json
-import os
 import pathlib
 
 import numpy as np
@@ -13,45 +13,52 @@ from absl import logging
 from fpn_tf import config as config_lib
 from fpn_tf import export as export_lib
 from fpn_tf import files, photos, predict, visualize
-from fpn_tf.checkpoint import Checkpoints, is_import
+from fpn_tf.checkpoint import Checkpoints, write_model
+from fpn_tf.cluster import make_cluster
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import CheckpointError, ConfigError, DataError, PhotoError
 from fpn_tf.evaluation import evaluator
 from fpn_tf.pretrained import naming, torchvision
 from fpn_tf.pretrained.load import load, save_npz, write_arrays
-from fpn_tf.pretrained.model_dir import check_start, load_model_dir
+from fpn_tf.pretrained.model_dir import load_model_dir
 from fpn_tf.training import loop
+from fpn_tf.training.prepare import check_writable, prepare, with_classes
 from fpn_tf.training.progress import console, progress_bar
-from fpn_tf.training.strategy import make_strategy
-
-CHANGEABLE = ("train.", "eval.", "data.")  # sections in which a resumed run may differ
-FIXED = ("train.seed", "train.batch_size")  # ... but for what decides the order of the data
 
 
 def train(config, model_dir):
     """Trains in `model_dir`, going on from its newest checkpoint."""
-    strategy, config, dataset = _prepare(config, model_dir)
-    loop.train(config, dataset, model_dir, strategy)
+    cluster, config, dataset = prepare(config, model_dir)
+    loop.train(config, dataset, model_dir, cluster)
 
 
 def train_and_eval(config, model_dir):
     """Trains, evaluates, draws, exports, and says where everything lies."""
-    strategy, config, dataset = _prepare(config, model_dir)
+    cluster, config, dataset = prepare(config, model_dir)
     held_out = open_dataset(config.data, "eval")
     if held_out.class_names != dataset.class_names:
         raise ConfigError("data.eval_annotations: its categories differ from those of data.train_annotations")
 
-    def quality(model, step):
-        metrics = _evaluate(config, model, held_out, model_dir, step)
-        return metrics[evaluator.MAIN_METRIC[config.model.kind]]
+    @functools.cache
+    def detector(model):
+        return evaluator.make_detector(model, held_out, config, cluster)
 
-    model, step = loop.train(config, dataset, model_dir, strategy, quality)
-    metrics = _finished_metrics(pathlib.Path(model_dir) / "eval" / "metrics.json", step)
-    if metrics is None:
-        metrics = _evaluate(config, model, held_out, model_dir, step)
+    def quality(model, step):
+        found = _with_bar(detector(model), held_out)
+        metrics = _score(config, held_out, found, model_dir, step) if cluster.is_chief else {}
+        return metrics.get(evaluator.MAIN_METRIC[config.model.kind])
+
+    model, step = loop.train(config, dataset, model_dir, cluster, quality)
+    metrics_file = pathlib.Path(model_dir) / "eval" / "metrics.json"
+    is_scored = _finished_metrics(metrics_file, step) is not None
+    if not cluster.everyones(is_scored)[0]:  # as the chief sees it
+        quality(model, step)
+    if not cluster.is_chief:
+        return
+    config, model, step = load_model_dir(model_dir)
     draw_pictures(config, model, held_out, model_dir)
     exported = export_lib.export(model, pathlib.Path(model_dir) / "export")
-    print_metrics(metrics)
+    print_metrics(_finished_metrics(metrics_file, step))
     for name, path in (
         ("configuration", "config.json"),
         ("checkpoints", "checkpoints"),
@@ -63,41 +70,19 @@ def train_and_eval(config, model_dir):
         console.print(f"{name:20s} {pathlib.Path(model_dir) / path}")
 
 
-def _prepare(config, model_dir):
-    """What every training run begins with: (strategy, config with classes, training Dataset).
-
-    Writes config.json. Raises: UserError, where the run cannot start or go on in `model_dir`.
-    """
-    settings = config.train
-    strategy = make_strategy(settings.num_replicas, settings.batch_size // settings.accumulation_steps)
-    _check_writable(model_dir)
-    dataset = open_dataset(config.data, "train")
-    newest = Checkpoints(model_dir).find()
-    if is_import(newest):  # its number of classes may change
-        config = with_classes(config_lib.replace(config, **{"model.num_classes": 0}), dataset)
-        check_start(config, newest)
-    else:
-        config = with_classes(config, dataset)
-        _check_resume(config, model_dir)
-    config_lib.save(config, pathlib.Path(model_dir) / "config.json")
-    with_boxes = sum(len(r.boxes) > 0 for r in dataset.records)
-    console.print(
-        f"{len(dataset.records)} photos, {with_boxes} with boxes "
-        f"({dataset.dropped_boxes} boxes without area dropped), "
-        f"{len(dataset.class_names)} classes; {strategy.num_replicas_in_sync} replica(s), "
-        f"learning rate {settings.peak_learning_rate:g} for {settings.batch_size} images a step"
-    )
-    return strategy, config, dataset
-
-
 def evaluate(model_dir, overrides, checkpoint):
     """Evaluates a checkpoint of `model_dir` on its held-out split; writes metrics and pictures."""
-    config, model, step = load_model_dir(model_dir, overrides, checkpoint)
+    cluster = make_cluster()
+    console.quiet = not cluster.is_chief
+    with cluster.strategy.scope():
+        config, model, step = load_model_dir(model_dir, overrides, checkpoint)
     dataset = open_dataset(config.data, "eval")
     config = model.config = _with_ids(config, dataset)
-    metrics = _evaluate(config, model, dataset, model_dir, step)
-    draw_pictures(config, model, dataset, model_dir)
-    print_metrics(metrics)
+    found = _with_bar(evaluator.make_detector(model, dataset, config, cluster), dataset)
+    if cluster.is_chief:
+        metrics = _score(config, dataset, found, model_dir, step)
+        draw_pictures(config, model, dataset, model_dir)
+        print_metrics(metrics)
 
 
 def score_files(detections, annotations, model_dir):
@@ -162,36 +147,17 @@ def _export_torchvision(model, folder):
 
 def import_weights(weights, model_dir, overrides):
     """Makes a model_dir of a detector's weights, from this project or another library."""
-    _check_writable(model_dir)
+    check_writable(model_dir)
     if Checkpoints(model_dir).find() is not None:
         raise CheckpointError(f"--model_dir={model_dir}: holds a run already; choose another")
     model = load(weights, overrides)
     config_lib.save(model.config, pathlib.Path(model_dir) / "config.json")
-    Checkpoints(model_dir).save(model, None, 0)
+    Checkpoints(model_dir).save(0, lambda folder: write_model(model, folder))
     settings = model.config.model
     console.print(
         f"imported {weights}: {settings.backbone}, {settings.num_classes} classes, "
         f"{model.count_params():,} numbers -> {model_dir}"
     )
-
-
-def with_classes(config, dataset):
-    """The config with the data set's classes filled in.
-
-    Raises:
-        ConfigError: `model.num_classes` was given and is not the number of classes.
-    """
-    count, given = len(dataset.class_names), config.model.num_classes
-    if given not in (0, count):
-        raise ConfigError(
-            f"model.num_classes={given}: the training data has {count} classes; expected {count}, or 0"
-        )
-    changes = {
-        "model.num_classes": count,
-        "data.class_names": dataset.class_names,
-        "data.category_ids": dataset.category_ids,
-    }
-    return config_lib.replace(config, **changes)
 
 
 def _with_ids(config, dataset):
@@ -213,11 +179,16 @@ def _with_ids(config, dataset):
     return config
 
 
-def _evaluate(config, model, dataset, model_dir, step):
-    truth = evaluator.read_truth(config.eval.annotations) if config.eval.annotations else None
+def _with_bar(detect, dataset):
+    """Runs a detector over a data set, with a bar."""
     bar, task = progress_bar(len(dataset.records), 0, "eval")
     with bar:
-        found = evaluator.detect_dataset(model, dataset, config, lambda n: bar.update(task, completed=n))
+        return detect(lambda n: bar.update(task, completed=n))
+
+
+def _score(config, dataset, found, model_dir, step):
+    """Scores detections and writes metrics and results. Returns: the metrics."""
+    truth = evaluator.read_truth(config.eval.annotations) if config.eval.annotations else None
     metrics, results = evaluator.score(dataset, found, config.model.kind, truth)
     evaluator.write(model_dir, metrics, results, step)
     main = evaluator.MAIN_METRIC[config.model.kind]
@@ -261,28 +232,3 @@ def _finished_metrics(path, step):
     except (OSError, ValueError):
         return None
     return metrics if metrics.get("step") == step else None
-
-
-def _check_writable(model_dir):
-    try:
-        pathlib.Path(model_dir).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--model_dir={model_dir}: cannot be made ({error.strerror})") from None
-    if not os.access(model_dir, os.W_OK):
-        raise ConfigError(f"--model_dir={model_dir}: cannot be written to")
-
-
-def _check_resume(config, model_dir):
-    """Raises CheckpointError where `model_dir` holds a run that this config cannot continue."""
-    path = pathlib.Path(model_dir) / "config.json"
-    if not path.exists():
-        return
-    changed = config_lib.differences(config_lib.load(path), config)
-    for key, (old, new) in changed.items():
-        if key in FIXED or not key.startswith(CHANGEABLE):
-            raise CheckpointError(
-                f"{path}: has {key}={old}, this run asks for {new}; choose another --model_dir"
-            )
-    if changed:
-        told = ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changed.items())
-        console.print(f"changed since the run began: {told}")

@@ -27,14 +27,15 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "models/faster_rcnn": NETS | {"models"},
     "checkpoint": {"config", "errors"},
     "pretrained": BASE | {"models", "checkpoint"},
+    "cluster": {"errors"},
     "data": CORE,
-    "evaluation": BASE | {"data", "models"},
+    "evaluation": BASE | {"cluster", "data", "models"},
     "visualize": BASE | {"data"},
     "predict": BASE | {"data", "models", "evaluation", "visualize"},
-    "training": NETS | {"models", "pretrained", "checkpoint", "data", "evaluation"},
+    "training": NETS | {"models", "pretrained", "checkpoint", "cluster", "data", "evaluation"},
     "export": NETS | {"models", "training"},
 }
-TENSORFLOW = {"data", "training", "export", "evaluation", "modes", "geometry/tf_kernels"}
+TENSORFLOW = {"cluster", "data", "training", "export", "evaluation", "modes", "geometry/tf_kernels"}
 BLOCK = "fpn_tf.models.conv_norm"  # nets never import each other, but they share this block
 LAZILY = {"backend"}  # imports TensorFlow inside functions, where Keras runs on it
 FILES = sorted(p.relative_to(ROOT).with_suffix("").as_posix() for p in ROOT.rglob("*.py"))

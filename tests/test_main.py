@@ -149,7 +149,7 @@ def test_a_run_that_cannot_be_continued_is_refused_and_kept(trained):
     before = (model_dir / "config.json").read_bytes()
     done = train(model_dir, folder_overrides(root), "model.fpn_channels=24")
     assert done.returncode == 1
-    assert "model.fpn_channels=16, this run asks for 24; choose another --model_dir" in done.stderr
+    assert "has model.fpn_channels=16 (this run asks for 24); choose another --model_dir" in done.stderr
     assert (model_dir / "config.json").read_bytes() == before
 
 

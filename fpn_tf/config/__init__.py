@@ -4,17 +4,8 @@ Keras and TensorFlow are not imported here: a mistake is answered before they st
 """
 
 from fpn_tf.config.edit import differences, from_dict, load, override, replace, save, to_dict
-from fpn_tf.config.sections import (
-    BACKBONES,
-    Config,
-    DataConfig,
-    EvalConfig,
-    ModelConfig,
-    ROIConfig,
-    RPNConfig,
-    TrainConfig,
-    check,
-)
+from fpn_tf.config.network import BACKBONES, ModelConfig, ROIConfig, RPNConfig, check
+from fpn_tf.config.run import Config, DataConfig, EvalConfig, TrainConfig
 from fpn_tf.errors import ConfigError
 
 __all__ = [

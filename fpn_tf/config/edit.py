@@ -7,7 +7,8 @@ import types
 import typing
 
 from fpn_tf import files
-from fpn_tf.config.sections import Config, check
+from fpn_tf.config.network import check
+from fpn_tf.config.run import Config
 from fpn_tf.errors import ConfigError
 
 

@@ -42,11 +42,19 @@ class Loader:
         return self._batch(examples, plan.canvas) | {"sample_seeds": plan.sample_seeds}
 
     def evaluation_batch(self, plan):
-        """The readable images of a batch and their `indices` into the records (maybe none)."""
-        loaded = [(i, self._load(i, plan, slot)) for slot, i in enumerate(plan.indices)]
-        loaded = [(i, example) for i, example in loaded if example is not None]
+        """The readable images of a batch and their `indices` into the records.
+
+        Where there are none, a blank image of index -1.
+        """
+        wanted = [(i, slot) for slot, i in enumerate(plan.indices) if i >= 0]
+        loaded = [(i, self._load(i, plan, slot)) for i, slot in wanted]
+        loaded = [(i, example) for i, example in loaded if example is not None] or [(-1, self._blank())]
         indices = np.asarray([i for i, _ in loaded], np.int32)
         return self._batch([example for _, example in loaded], plan.canvas) | {"indices": indices}
+
+    def _blank(self):
+        image = np.zeros((1, 1, 3), photos.pixel_dtype(self.data.resize))
+        return image, np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
 
     def _load(self, index, plan, slot):
         """(image, boxes, classes) as the plan wants to see them; None for an unreadable photo."""

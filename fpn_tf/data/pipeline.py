@@ -45,7 +45,7 @@ def open_dataset(data, split):
     )
 
 
-def training_batches(loader, data, batch_size, seed, first_step=0, replicas=1):
+def training_batches(loader, data, batch_size, seed, first_step=0, replicas=1, own=slice(None)):
     """Training batches (x, y), without end, from `first_step` on.
 
     Args:
@@ -55,25 +55,38 @@ def training_batches(loader, data, batch_size, seed, first_step=0, replicas=1):
             a step follow each other.
         seed: decides order, scales, flips and sampling.
         first_step: the step to begin with.
-        replicas: elements per step.
+        replicas: parts of a step's batch.
+        own: slice, which of the parts to read here; the others are other processes'.
 
     Returns:
         tf.data.Dataset of x {"images", "image_sizes"}, y {"boxes", "classes", "valid",
         "sample_seeds"}; see `fpn_tf.FasterRCNN`.
     """
     steps = plans.training_plan(loader.dataset.records, data, batch_size, seed, first_step)
-    parts = itertools.chain.from_iterable(plans.split(plan, replicas) for plan in steps)
+    parts = itertools.chain.from_iterable(plans.split(plan, replicas)[own] for plan in steps)
     batches = _read(parts, loader.training_batch, X_KEYS + Y_KEYS, batch_size // replicas, data)
     return batches.map(lambda b: ({k: b[k] for k in X_KEYS}, {k: b[k] for k in Y_KEYS}))
 
 
-def evaluation_batches(loader, data, batch_size):
+def evaluation_batches(loader, data, batch_size, replicas=1, own=slice(None)):
     """Every image of the data set once: dicts of x's keys and `indices` into the records.
 
-    A batch may hold fewer images than `batch_size`, and none where none could be read.
+    An element may hold fewer images than `batch_size`, never none: where there is nothing to see
+    for a replica, or nothing can be read, it holds a blank image of index -1.
+
+    Args:
+        loader: Loader.
+        data: DataConfig.
+        batch_size: of an element.
+        replicas: elements are dealt to so many in turn; all get the same number.
+        own: slice, which replicas' elements to read here.
     """
     parts = plans.evaluation_plan(loader.dataset.records, data, batch_size)
-    return _read(parts, loader.evaluation_batch, (*X_KEYS, "indices"), None, data)
+    blank = parts[-1]._replace(indices=np.asarray([-1]))
+    parts += [blank] * (-len(parts) % replicas)
+    rounds = (parts[i : i + replicas][own] for i in range(0, len(parts), replicas))
+    chosen = list(itertools.chain.from_iterable(rounds))
+    return _read(chosen, loader.evaluation_batch, (*X_KEYS, "indices"), None, data)
 
 
 def _read(parts, read, keys, batch_size, data):
@@ -94,7 +107,8 @@ def _read(parts, read, keys, batch_size, data):
         return [batch[key] for key in keys]
 
     def element(*values):
-        arrays = tf.numpy_function(load, values, dtypes)
+        # Stateless in what it gives; said to be so, or op determinism would read in one thread.
+        arrays = tf.numpy_function(load, values, dtypes, stateful=False)
         for key, array in zip(keys, arrays):
             array.set_shape([batch_size, *SPECS[key][0]])
         return dict(zip(keys, arrays))

@@ -101,11 +101,10 @@ def _look(step, canvas, indices, data, seed):
 
 
 def split(plan, parts):
-    """A BatchPlan cut into `parts` equal ones, in order: what each replica sees of it."""
+    """A BatchPlan cut into a list of `parts` equal ones, in order: what each replica sees of it."""
     count = len(plan.indices) // parts
-    for part in range(parts):
-        chosen = slice(part * count, (part + 1) * count)
-        yield plan._replace(**{f: getattr(plan, f)[chosen] for f in plan._fields[2:]})
+    slices = [slice(part * count, (part + 1) * count) for part in range(parts)]
+    return [plan._replace(**{f: getattr(plan, f)[s] for f in plan._fields[2:]}) for s in slices]
 
 
 def evaluation_plan(records, data, batch_size):

@@ -10,32 +10,46 @@ from fpn_tf.errors import DataError
 from fpn_tf.evaluation import coco, proposals
 
 
-def detect_dataset(model, dataset, config, on_batch=lambda count: None):
-    """Detections on every readable image of a data set.
+def make_detector(model, dataset, config, cluster):
+    """Compiles what runs a model over a data set, split over the replicas of a cluster.
 
     Args:
-        model: FasterRCNN.
+        model: FasterRCNN or RPN, made under the cluster's strategy.
         dataset: Dataset.
         config: Config.
-        on_batch: called with the number of images done so far.
+        cluster: Cluster.
 
     Returns:
-        {index into dataset.records: Detections}; unreadable images are absent.
+        A function `detect(on_batch)`, to be called by every worker: {index into dataset.records:
+        Detections} of all readable images. `on_batch` is called with the number of images done.
     """
     loader = Loader(dataset, config.data)
-    found, done = {}, 0
-    with errors_of(loader):
-        for batch in evaluation_batches(loader, config.data, config.eval.batch_size):
-            indices = batch.pop("indices").numpy()
-            if len(indices):
-                outputs = model.detect_batch(batch)
-                sizes = batch["image_sizes"].numpy()
-                for i, index in enumerate(indices):
-                    record = dataset.records[index]
-                    found[int(index)] = model.in_photo(*(x[i] for x in outputs), sizes[i], record.size)
-            done += len(indices)
-            on_batch(done)
-    return found
+    data, batch_size = config.data, config.eval.batch_size
+
+    def batches():
+        return cluster.distribute(
+            evaluation_batches(loader, data, batch_size, cluster.replicas, cluster.own_replicas)
+        )
+
+    def rows(batch):
+        x = {key: batch[key] for key in ("images", "image_sizes")}
+        return batch["indices"], batch["image_sizes"], model(x, training=False)
+
+    gathered = cluster.gathered(rows, batches().element_spec)
+
+    def detect(on_batch=lambda count: None):
+        found = {}
+        with errors_of(loader), cluster.lost_worker:
+            for batch in batches():
+                indices, sizes, outputs = gathered(batch)
+                for i, index in enumerate(indices.tolist()):
+                    if index >= 0:
+                        size = dataset.records[index].size
+                        found[index] = model.in_photo(*(x[i] for x in outputs), sizes[i], size)
+                on_batch(len(found))
+        return found
+
+    return detect
 
 
 class errors_of:  # noqa: N801  (reads as a phrase)

@@ -96,8 +96,9 @@ def _bin_means(padded, rois, image_index, bins, rows, columns):
     the border's value and one further out reads 0, which are ROIAlign's rules, and
     `crop_and_resize` does the rest once its corner convention is met.
 
-    Its gradient on a CPU lets threads add to the same cell at once and loses some of the sums
-    (TensorFlow 2.21: gradients wrong by percents). So a sparse matrix product goes back there.
+    Its gradient is not used. On a CPU it lets threads add to the same cell at once and loses some
+    of the sums (TensorFlow 2.21: gradients wrong by percents); on a GPU it adds in any order, and
+    op determinism refuses it. `_spread` goes back instead.
 
     Args:
         padded: [B, H + 2, W + 2, C] float32.
@@ -117,13 +118,13 @@ def _bin_means(padded, rois, image_index, bins, rows, columns):
         parts = tf.stack([-1, bins, rows, bins, columns, channels])
         return tf.reduce_mean(tf.reshape(crops, parts), axis=(2, 4))
 
-    if tf.config.list_logical_devices("GPU"):
-        return means(padded)
+    spread = _spread_by_segments if tf.config.list_logical_devices("GPU") else _spread_by_product
 
     @tf.custom_gradient
     def means_with_own_gradient(padded):
         def gradient(upstream):
-            return _spread(upstream, tf.shape(padded), rois, image_index, bins, rows, columns)
+            entries = _entries(tf.shape(padded), rois, image_index, bins, rows, columns)
+            return spread(upstream, tf.shape(padded), *entries)
 
         return means(padded), gradient
 
@@ -145,12 +146,35 @@ def _corners(padded, rois, size):
     return tf.stack([top, left, bottom, right], axis=-1)
 
 
-def _spread(upstream, shape, rois, image_index, bins, rows, columns):
-    """The transpose of `_bin_means`: gradients of the means -> gradient of the padded map.
+def _spread_by_product(upstream, shape, cells, bin_numbers, weights):
+    """The transpose of `_bin_means`, as a sparse matrix product: the CPU's way.
 
     Args:
-        upstream: [M, bins, bins, C].
+        upstream: [M, bins, bins, C], gradients of the means.
         shape: int32 [4], of the padded map.
+        cells, bin_numbers, weights: see `_entries`.
+
+    Returns:
+        The gradient of the padded map.
+    """
+    count = tf.size(upstream) // shape[3]  # of bins in all
+    indices = tf.cast(tf.stack([cells, bin_numbers], axis=1), tf.int64)
+    dense_shape = tf.cast(tf.stack([tf.reduce_prod(shape[:3]), count]), tf.int64)
+    matrix = tf.SparseTensor(indices, weights, dense_shape)
+    return tf.reshape(tf.sparse.sparse_dense_matmul(matrix, tf.reshape(upstream, [count, shape[3]])), shape)
+
+
+def _spread_by_segments(upstream, shape, cells, bin_numbers, weights):
+    """`_spread_by_product` as sums over equal cells: the GPU's way, which can be deterministic."""
+    rows = tf.gather(tf.reshape(upstream, [-1, shape[3]]), bin_numbers) * weights[:, None]
+    return tf.reshape(tf.math.unsorted_segment_sum(rows, cells, tf.reduce_prod(shape[:3])), shape)
+
+
+def _entries(shape, rois, image_index, bins, rows, columns):
+    """What `_bin_means` does, as a sparse matrix: which cell enters which bin's mean, how much.
+
+    Returns:
+        (cells int32, bin_numbers int32, weights float32), each [E]; both count through all.
     """
     x1, y1, width, height = tf.unstack(rois, axis=-1)
     y, y_weight = _axis_weights(y1, height, bins, rows, shape[1])  # [M, bins, 2 * rows]
@@ -158,13 +182,9 @@ def _spread(upstream, shape, rois, image_index, bins, rows, columns):
     row = image_index[:, None, None] * shape[1] + y
     cells = row[:, :, None, :, None] * shape[2] + x[:, None, :, None, :]
     weights = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
-    count = tf.size(upstream) // shape[3]  # of bins in all
-    bin_number = tf.reshape(tf.range(count), [-1, bins, bins, 1, 1]) + tf.zeros_like(cells)
-    indices = tf.stack([tf.reshape(cells, [-1]), tf.reshape(bin_number, [-1])], axis=1)
-    dense_shape = tf.cast(tf.stack([shape[0] * shape[1] * shape[2], count]), tf.int64)
-    matrix = tf.SparseTensor(tf.cast(indices, tf.int64), tf.reshape(weights, [-1]), dense_shape)
-    flat = tf.sparse.sparse_dense_matmul(matrix, tf.reshape(upstream, [count, shape[3]]))
-    return tf.reshape(flat, shape)
+    count = tf.shape(rois)[0] * bins * bins
+    bin_numbers = tf.reshape(tf.range(count), [-1, bins, bins, 1, 1]) + tf.zeros_like(cells)
+    return tuple(tf.reshape(values, [-1]) for values in (cells, bin_numbers, weights))
 
 
 def _axis_weights(start, side, bins, count, size):

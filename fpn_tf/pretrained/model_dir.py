@@ -3,7 +3,7 @@
 import pathlib
 
 from fpn_tf import config as config_lib
-from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints
+from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints, read_weights
 from fpn_tf.errors import CheckpointError
 from fpn_tf.models.faster_rcnn import make_model
 
@@ -37,7 +37,7 @@ def load_model_dir(path, overrides=(), checkpoint="newest"):
     if folder is None:
         raise CheckpointError(f"{checkpoints.folder}: holds no whole checkpoint ({checkpoint})")
     model = make_model(config)
-    return config, model, checkpoints.restore(folder, model)
+    return config, model, read_weights(model, folder)
 
 
 def check_start(config, folder):
@@ -62,7 +62,7 @@ def start_from_import(model, folder):
         What to tell the user: whether the predictor is the imported one or new.
     """
     imported = make_model(config_lib.load(folder / CONFIG_FILE))
-    Checkpoints(folder.parent.parent).restore(folder, imported)
+    read_weights(imported, folder)
     old, new = imported.config, model.config
     same_count = old.model.num_classes == new.model.num_classes
     keeps = same_count and old.data.class_names in ((), new.data.class_names)

@@ -117,11 +117,13 @@ def make_optimizer(train):
         train.warmup_steps,
         train.warmup_factor,
     )
-    clip = {"global_clipnorm": train.clip_norm or None}
+    options = {"global_clipnorm": train.clip_norm or None}
+    if train.ema_decay:
+        options |= {"use_ema": True, "ema_momentum": train.ema_decay}
     if train.optimizer == "sgd":
-        optimizer = DetectronSGD(schedule, train.momentum, train.weight_decay, **clip)
+        optimizer = DetectronSGD(schedule, train.momentum, train.weight_decay, **options)
     else:
-        optimizer = ClippedAdamW(schedule, weight_decay=train.weight_decay, **clip)
+        optimizer = ClippedAdamW(schedule, weight_decay=train.weight_decay, **options)
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     if train.precision == "mixed_float16":
         return keras.optimizers.LossScaleOptimizer(optimizer)

@@ -1,11 +1,19 @@
 """What a run tells its owner: a progress bar, train.jsonl and TensorBoard events."""
 
+import collections
+import contextlib
+import datetime
 import json
 import pathlib
+import resource
+import time
 
+import numpy as np
 import rich.console
 import rich.progress
 import tensorflow as tf
+
+from fpn_tf.structures import Losses
 
 console = rich.console.Console(soft_wrap=True, highlight=False)
 
@@ -37,6 +45,92 @@ def status(losses, learning_rate, images_per_second):
     """Two lines that fit a terminal of 80 columns: total, learning rate, speed; the four losses."""
     total = f"loss {losses['total_loss']:.3f}  lr {learning_rate:.2g}  {images_per_second:.1f} images/s"
     return total + "\n" + "  ".join(f"{SHORT[name]} {losses[name]:.3f}" for name in SHORT)
+
+
+class Progress:
+    """Tells of a run's steps: the bar, a line per log step, the log files, an early estimate.
+
+    A context manager; the bar is shown while it lasts.
+
+    Args:
+        model_dir: of the run.
+        settings: TrainConfig.
+        first_step: steps taken before.
+        writes: whether to write the log files (one worker does).
+    """
+
+    ESTIMATE_AFTER = 10  # steps; the first are slow
+
+    def __init__(self, model_dir, settings, first_step, writes):
+        self.settings, self.first_step = settings, first_step
+        self.log = RunLog(model_dir, first_step) if writes else None
+        self.bar, self.task = progress_bar(settings.steps, first_step, "train")
+        self.pending, self.seconds, self.since = [], [], time.monotonic()
+        self.recent = collections.deque(maxlen=self.ESTIMATE_AFTER // 2)  # seconds of the last steps
+
+    def __enter__(self):
+        self.bar.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.bar.__exit__(*error)
+
+    def step(self, step, losses, learning_rate):
+        """Notes a finished step.
+
+        Args:
+            step: counted from 1.
+            losses: Losses, floats.
+            learning_rate: float.
+        """
+        settings, now = self.settings, time.monotonic()
+        self.pending.append(losses)
+        self.seconds.append(now - self.since)
+        self.recent.append(now - self.since)
+        self.since = now
+        self.bar.update(self.task, completed=step)
+        if step - self.first_step == self.ESTIMATE_AFTER and step < settings.steps:
+            console.print(estimate(settings, step, float(np.median(self.recent))))
+        if step % settings.log_every and step != settings.steps:
+            return
+        speed = settings.batch_size * len(self.seconds) / sum(self.seconds)
+        means = dict(zip(Losses._fields, np.mean(self.pending, axis=0).tolist()))
+        if self.log is not None:
+            self.log.write(step, means | {"learning_rate": learning_rate, "images_per_second": speed})
+        told = status(means, learning_rate, speed)
+        self.bar.update(self.task, status=told)
+        if not console.is_terminal:
+            console.print(f"step {step}/{settings.steps}  {told}".replace("\n", "  "))
+        self.pending, self.seconds = [], []
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Time spent here does not count as training."""
+        before = time.monotonic()
+        yield
+        self.since += time.monotonic() - before
+
+
+def estimate(settings, step, seconds):
+    """What the rest of a run will need, told after its first steps.
+
+    Args:
+        settings: TrainConfig.
+        step: steps taken.
+        seconds: of a step.
+    """
+    left = datetime.timedelta(seconds=round((settings.steps - step) * seconds))
+    return (
+        f"{settings.batch_size / seconds:.1f} images/s: {left} for the remaining "
+        f"{settings.steps - step} steps; peak memory {peak_memory() / 2**30:.1f} GiB"
+    )
+
+
+def peak_memory():
+    """Bytes: the most that the first GPU has held, or this process where there is none."""
+    if tf.config.list_logical_devices("GPU"):
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class RunLog:

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fpn_tf.cluster import make_cluster
 from fpn_tf.config import DataConfig, override
 from fpn_tf.data import plan as plans
 from fpn_tf.data.dataset import Record
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import evaluation_batches, open_dataset, training_batches
 from fpn_tf.errors import DataError
-from fpn_tf.evaluation.evaluator import detect_dataset
+from fpn_tf.evaluation.evaluator import make_detector
 
 
 def records(sizes, boxes=1):
@@ -175,14 +176,8 @@ def test_too_many_bad_files_end_the_run(folder_config, coco_folder):
     strict = override(folder_config, ["data.max_bad_fraction=0.2"])
 
     class Nothing:
-        def detect_batch(self, batch):
-            count = len(batch["images"])
-            return [
-                np.zeros((count, 1, 4)),
-                np.zeros((count, 1)),
-                np.zeros((count, 1), int),
-                np.zeros((count, 1), bool),
-            ]
+        def __call__(self, x, training):
+            return [x["images"]]
 
         def in_photo(self, *parts):
             return parts
@@ -190,5 +185,5 @@ def test_too_many_bad_files_end_the_run(folder_config, coco_folder):
     with pytest.raises(
         DataError, match=r"2 of 6 photos cannot be read, more than data.max_bad_fraction=0.2"
     ) as caught:
-        detect_dataset(Nothing(), open_dataset(strict.data, "eval"), strict)
+        make_detector(Nothing(), open_dataset(strict.data, "eval"), strict, make_cluster())()
     assert "\n" not in str(caught.value)

@@ -91,10 +91,12 @@ def test_gradients_of_the_kernels_agree(sampling):
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="TensorFlow's kernels")
 @pytest.mark.parametrize("sampling", [2, 0])
 @pytest.mark.parametrize("aligned", [False, True])
-def test_gradient_of_boxes_that_share_cells(sampling, aligned):
+@pytest.mark.parametrize("device", ["CPU", "GPU"])  # whose way; both run on a CPU too
+def test_gradient_of_boxes_that_share_cells(sampling, aligned, device, monkeypatch):
     """Threads that add to the same cells lose nothing: many boxes lie on few cells."""
     import tensorflow as tf
 
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind] if kind == device else [])
     rng = np.random.default_rng(0)
     feature = tf.constant(rng.normal(size=(1, 3, 4, 256)).astype(np.float32))
     count = 600 if sampling else 60  # the slow way of adaptive sampling is very slow

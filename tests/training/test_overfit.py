@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from conftest import folder_overrides, make_coco_folder
 
-from fpn_tf import modes
+from fpn_tf.cluster import make_cluster
 from fpn_tf.config import override, replace
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.evaluation import evaluator
 from fpn_tf.training import loop
-from fpn_tf.training.strategy import make_strategy
+from fpn_tf.training.prepare import with_classes
 
 
 @pytest.mark.slow
@@ -32,11 +32,11 @@ def test_a_handful_of_photos_is_learned_by_heart(tiny_config, tmp_path):
         },
     )
     dataset = open_dataset(config.data, "train")
-    config = modes.with_classes(config, dataset)
+    config = with_classes(config, dataset)
     (tmp_path / "run").mkdir()
-    model, _ = loop.train(config, dataset, tmp_path / "run", make_strategy())
+    model, _ = loop.train(config, dataset, tmp_path / "run", make_cluster())
     metrics, results = evaluator.score(
-        dataset, evaluator.detect_dataset(model, dataset, config), "faster_rcnn"
+        dataset, evaluator.make_detector(model, dataset, config, make_cluster())(), "faster_rcnn"
     )
     assert metrics["AP"] > 0.95
     assert len(results) >= sum(len(r.boxes) for r in dataset.records)

@@ -16,13 +16,13 @@ import sys, numpy as np
 from fpn_tf import config as config_lib
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.training import loop
-from fpn_tf.training.strategy import make_strategy
+from fpn_tf.cluster import make_cluster
 folder, out = sys.argv[1:3]
 config = config_lib.override(config_lib.load(folder), sys.argv[3:])
-strategy = make_strategy(config.train.num_replicas)
+cluster = make_cluster(config.train.num_replicas)
 dataset = open_dataset(config.data, "train")
 import pathlib; pathlib.Path(out).mkdir()
-model, _ = loop.train(config, dataset, out, strategy)
+model, _ = loop.train(config, dataset, out, cluster)
 np.savez(out + "/w.npz", *[np.asarray(w) for w in model.get_weights()])
 """
 

@@ -1,0 +1,209 @@
+"""On which devices, of which processes, a run takes place: TensorFlow's own engine."""
+
+import dataclasses
+import json
+import os
+
+import tensorflow as tf
+
+from fpn_tf.errors import ClusterError, ConfigError
+
+LOST = (  # what TensorFlow raises when another process is gone
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The processes of a run ("workers") and the devices ("replicas") of them all.
+
+    Attributes:
+        strategy: tf.distribute.Strategy.
+        worker: the number of this process; 0 is the chief, which alone writes files.
+        workers: how many processes there are, each with as many replicas.
+    """
+
+    strategy: tf.distribute.Strategy
+    worker: int = 0
+    workers: int = 1
+
+    @property
+    def is_chief(self):
+        return self.worker == 0
+
+    @property
+    def replicas(self):
+        """Of all workers together."""
+        return self.strategy.num_replicas_in_sync
+
+    @property
+    def own_replicas(self):
+        """The numbers of this process' replicas among all of them, a slice."""
+        count = self.replicas // self.workers
+        return slice(self.worker * count, (self.worker + 1) * count)
+
+    def distribute(self, batches):
+        """A tf.data.Dataset, whose elements go in turn to this process' replicas, distributed."""
+        return self.strategy.distribute_datasets_from_function(lambda context: batches)
+
+    def gathered(self, function, element_spec):
+        """`function` on every replica's element of a distributed batch, compiled.
+
+        Args:
+            function: tensors -> tensors with rows along their first axis.
+            element_spec: of the distributed batches.
+
+        Returns:
+            A function of such a batch; it gives the rows of all replicas as NumPy arrays, in the
+            order of the replicas, to every worker.
+        """
+
+        @tf.function(input_signature=[element_spec], jit_compile=False)
+        def step(batch):
+            outputs = self.strategy.run(function, args=(batch,))
+            return tf.nest.map_structure(lambda rows: self.strategy.gather(rows, axis=0), outputs)
+
+        return lambda batch: tf.nest.map_structure(lambda t: t.numpy(), step(batch))
+
+    def everyones(self, number):
+        """A whole number that each process has, of all replicas in order, as every worker sees them."""
+        if self.workers == 1:
+            return [number]
+
+        @tf.function
+        def gather():
+            numbers = self.strategy.run(lambda: tf.constant([number], tf.int64))
+            return self.strategy.gather(numbers, axis=0)
+
+        return gather().numpy().tolist()
+
+    @property
+    def lost_worker(self):
+        """A context in which the loss of another worker is told in one line."""
+        return _LostWorker(self.workers)
+
+
+class _LostWorker:
+    def __init__(self, workers):
+        self.workers = workers
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if self.workers > 1 and isinstance(error, LOST):
+            reason = str(error.message).splitlines()[0][:120]
+            raise ClusterError(
+                f"another worker has gone ({reason}); start all {self.workers} again: "
+                "they go on from the newest checkpoint"
+            ) from None
+
+
+def make_cluster(num_replicas=0, batch_size=None):
+    """The Cluster that this process belongs to. Call it before TensorFlow's first op.
+
+    Several processes, where TF_CONFIG or a Slurm step names them: MultiWorkerMirroredStrategy.
+    One: MirroredStrategy over its GPUs, or over logical CPU devices where there are none.
+
+    Args:
+        num_replicas: 0 for every GPU (or one CPU device) of each process, else how many of either
+            in all processes together.
+        batch_size: if given, "every GPU" of a single process is the largest number that divides it.
+
+    Raises:
+        ConfigError: more replicas than GPUs, another number than the processes can share, or too
+            late to split the CPU; ClusterError: TF_CONFIG or Slurm's variables are wrong.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    resolver = _resolver()
+    if resolver is not None:
+        return _many_workers(resolver, gpus, num_replicas)
+    if gpus:
+        usable = [n for n in range(1, len(gpus) + 1) if batch_size is None or batch_size % n == 0]
+        count = num_replicas or max(usable)
+        _check_gpus(count, gpus, num_replicas)
+        devices = [f"GPU:{i}" for i in range(count)]
+    else:
+        count = max(num_replicas, 1)
+        _split_cpu(count)
+        devices = [f"CPU:{i}" for i in range(count)]
+    if count == 1:
+        return Cluster(tf.distribute.OneDeviceStrategy(devices[0]))
+    return Cluster(tf.distribute.MirroredStrategy(devices))
+
+
+def _many_workers(resolver, gpus, num_replicas):
+    workers = len(resolver.cluster_spec().as_dict().get("worker", ()))
+    if resolver.task_type != "worker" or not 0 <= resolver.task_id < workers:
+        raise ClusterError(
+            f"this process is {resolver.task_type} {resolver.task_id} of {workers} workers; "
+            f"expected worker 0..{workers - 1}, the first of which is the chief"
+        )
+    if num_replicas % workers:
+        raise ConfigError(
+            f"train.num_replicas={num_replicas}: expected a multiple of the {workers} workers, or 0"
+        )
+    if num_replicas:
+        own = num_replicas // workers
+        if gpus:
+            _check_gpus(own, gpus, num_replicas)
+            tf.config.set_visible_devices(gpus[:own], "GPU")
+        elif own > 1:
+            raise ConfigError(
+                f"train.num_replicas={num_replicas}: without GPUs each worker has one CPU device"
+            )
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    return Cluster(strategy, resolver.task_id, workers)
+
+
+def _resolver():
+    """Who names the other processes: TF_CONFIG, Slurm, or None."""
+    text = os.environ.get("TF_CONFIG", "")
+    if text:
+        try:
+            cluster = json.loads(text)["cluster"]
+            if sum(map(len, cluster.values())) < 2:
+                return None
+            return tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ClusterError(
+                f"TF_CONFIG={text[:80]}: {type(error).__name__} {error}; expected "
+                '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+            ) from None
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if tasks == "1":
+        return None
+    try:
+        # Which GPUs a task sees is Slurm's business (srun --gpus-per-task), not the resolver's.
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+            gpus_per_node=int(tasks), gpus_per_task=1, auto_set_gpu=False
+        )
+        resolver.cluster_spec()  # finds out which task this is
+        return resolver
+    except (RuntimeError, ValueError) as error:
+        raise ClusterError(f"Slurm step of {tasks} tasks: {error}") from None
+
+
+def _check_gpus(count, gpus, num_replicas):
+    if count > len(gpus):
+        raise ConfigError(f"train.num_replicas={num_replicas}: there are {len(gpus)} GPUs in this process")
+
+
+def _split_cpu(count):
+    """Makes at least `count` logical CPU devices; only possible before TensorFlow's first op."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    logical = tf.config.get_logical_device_configuration(cpu) or [None]
+    if len(logical) >= count:
+        return
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    except RuntimeError:
+        raise ConfigError(
+            f"train.num_replicas={count}: TensorFlow is already running with {len(logical)} CPU device(s)"
+        ) from None

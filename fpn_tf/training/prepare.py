@@ -1,0 +1,110 @@
+"""Whether a run can start, or go on, in a model_dir; asked before anything is written there."""
+
+import os
+import pathlib
+
+from fpn_tf import config as config_lib
+from fpn_tf.checkpoint import Checkpoints, is_import
+from fpn_tf.cluster import make_cluster
+from fpn_tf.data.pipeline import open_dataset
+from fpn_tf.errors import CheckpointError, ConfigError
+from fpn_tf.pretrained.model_dir import check_start
+from fpn_tf.training.progress import console
+
+CHANGEABLE = ("train.", "eval.", "data.")  # sections in which a resumed run may differ
+FIXED = (  # ... but for what decides the order of the data and the optimizer's variables
+    "train.seed",
+    "train.batch_size",
+    "train.optimizer",
+    "train.precision",
+    "train.ema_decay",
+)
+
+
+def prepare(config, model_dir):
+    """What every training run begins with.
+
+    The chief writes config.json.
+
+    Args:
+        config: Config.
+        model_dir: the folder of the run, new or not.
+
+    Returns:
+        (Cluster, config with classes, training Dataset).
+
+    Raises:
+        UserError: the run cannot start or go on in `model_dir`.
+    """
+    settings = config.train
+    cluster = make_cluster(settings.num_replicas, settings.batch_size // settings.accumulation_steps)
+    console.quiet = not cluster.is_chief
+    parts = cluster.replicas * settings.accumulation_steps
+    if settings.batch_size % parts:
+        raise ConfigError(
+            f"train.batch_size={settings.batch_size}: expected a multiple of "
+            f"{cluster.replicas} replicas * {settings.accumulation_steps} micro-batches"
+        )
+    check_writable(model_dir)
+    dataset = open_dataset(config.data, "train")
+    newest = Checkpoints(model_dir).find()
+    if is_import(newest):  # its number of classes may change
+        config = with_classes(config_lib.replace(config, **{"model.num_classes": 0}), dataset)
+        check_start(config, newest)
+    else:
+        config = with_classes(config, dataset)
+        _check_resume(config, model_dir)
+    if cluster.is_chief:
+        config_lib.save(config, pathlib.Path(model_dir) / "config.json")
+    with_boxes = sum(len(r.boxes) > 0 for r in dataset.records)
+    console.print(
+        f"{len(dataset.records)} photos, {with_boxes} with boxes "
+        f"({dataset.dropped_boxes} boxes without area dropped), "
+        f"{len(dataset.class_names)} classes; {cluster.replicas} replica(s) of {cluster.workers} "
+        f"process(es), learning rate {settings.peak_learning_rate:g} for {settings.batch_size} images a step"
+    )
+    return cluster, config, dataset
+
+
+def with_classes(config, dataset):
+    """The config with the data set's classes filled in.
+
+    Raises:
+        ConfigError: `model.num_classes` was given and is not the number of classes.
+    """
+    count, given = len(dataset.class_names), config.model.num_classes
+    if given not in (0, count):
+        raise ConfigError(
+            f"model.num_classes={given}: the training data has {count} classes; expected {count}, or 0"
+        )
+    changes = {
+        "model.num_classes": count,
+        "data.class_names": dataset.class_names,
+        "data.category_ids": dataset.category_ids,
+    }
+    return config_lib.replace(config, **changes)
+
+
+def check_writable(model_dir):
+    """Makes the folder. Raises: ConfigError, where nothing can be written there."""
+    try:
+        pathlib.Path(model_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--model_dir={model_dir}: cannot be made ({error.strerror})") from None
+    if not os.access(model_dir, os.W_OK):
+        raise ConfigError(f"--model_dir={model_dir}: cannot be written to")
+
+
+def _check_resume(config, model_dir):
+    """Raises CheckpointError where `model_dir` holds a run that this config cannot continue."""
+    path = pathlib.Path(model_dir) / "config.json"
+    if not path.exists():
+        return
+    changed = config_lib.differences(config_lib.load(path), config)
+    refused = {k: v for k, v in changed.items() if k in FIXED or not k.startswith(CHANGEABLE)}
+    if refused:
+        told = ", ".join(f"{k}={old} (this run asks for {new})" for k, (old, new) in refused.items())
+        raise CheckpointError(f"{path}: has {told}; choose another --model_dir")
+    if changed:
+        told = ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changed.items())
+        console.print(f"changed since the run began: {told}")
