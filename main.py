@@ -14,7 +14,7 @@ from absl import app, flags, logging
 from fpn_tf import config as config_lib
 from fpn_tf.errors import ConfigError, UserError
 
-MODES = ("train_and_eval", "train", "eval", "predict", "export", "import_weights")
+MODES = ("train_and_eval", "train", "inspect", "eval", "predict", "export", "import_weights")
 
 MODE = flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
 EXPERIMENT = flags.DEFINE_string(
@@ -68,11 +68,11 @@ def training_config(model_dir):
 
 def run():
     model_dir = MODEL_DIR.value or f"runs/{EXPERIMENT.value}"
-    if MODE.value.startswith("train"):
+    if MODE.value in ("train_and_eval", "train", "inspect"):
         config = config_lib.override(training_config(model_dir), OVERRIDES.value)
         from fpn_tf import modes
 
-        (modes.train if MODE.value == "train" else modes.train_and_eval)(config, model_dir)
+        getattr(modes, MODE.value)(config, model_dir)
         return
     if MODE.value == "predict" and not IMAGES.value:
         raise ConfigError("--images: missing; expected a folder, a file or a glob pattern of photos")

@@ -12,7 +12,7 @@ from absl import logging
 
 from fpn_tf import config as config_lib
 from fpn_tf import export as export_lib
-from fpn_tf import files, photos, predict, visualize
+from fpn_tf import files, inspection, photos, predict, visualize
 from fpn_tf.checkpoint import Checkpoints, write_model
 from fpn_tf.cluster import make_cluster
 from fpn_tf.data.pipeline import open_dataset
@@ -83,6 +83,22 @@ def evaluate(model_dir, overrides, checkpoint):
         metrics = _score(config, dataset, found, model_dir, step)
         draw_pictures(config, model, dataset, model_dir)
         print_metrics(metrics)
+
+
+def inspect(config, model_dir):
+    """Tells what the data sets of a config hold and what is doubtful about them."""
+    check_writable(model_dir)
+    folder = pathlib.Path(model_dir) / "inspect"
+    for split in ("train", "eval"):
+        if not (getattr(config.data, f"{split}_annotations") or config.data.tfds_name):
+            continue
+        found, written = inspection.inspect(open_dataset(config.data, split), config, folder, split)
+        console.print(f"{split}:")
+        for table in inspection.tables(found):
+            console.print(table)
+        for finding in found.findings or ["nothing doubtful"]:
+            console.print(f"note: {finding}")
+        console.print(f"written: {', '.join(map(str, written))}\n")
 
 
 def score_files(detections, annotations, model_dir):

@@ -90,15 +90,33 @@ def draw_comparison(photo, detections, record, names, min_score=0.5):
         names: {category id: name}, in the order of classes 1..K.
         min_score: detections below it are not drawn.
     """
-    ordered = list(names.values())
-    truth = draw_boxes(
-        photo,
-        record.boxes,
-        [ordered[c - 1] for c in record.classes],
-        [class_color(c - 1) for c in record.classes],
-    )
+    truth = draw_record(photo, record, list(names.values()))
     found = draw_detections(photo, detections, names, min_score)
     return side_by_side(found, truth, (f"detections (score >= {min_score:g})", "ground truth"))
+
+
+def contact_sheet(pictures, columns=4, width=480):
+    """Pictures in rows, each scaled to `width` pixels. Returns: PIL.Image."""
+    scaled = [p.resize((width, max(1, round(p.height * width / p.width)))) for p in pictures]
+    rows = [scaled[i : i + columns] for i in range(0, len(scaled), columns)]
+    heights = [max(p.height for p in row) + GAP for row in rows]
+    sheet = Image.new("RGB", (min(columns, len(scaled)) * (width + GAP), sum(heights)), "white")
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            sheet.paste(picture, (j * (width + GAP), sum(heights[:i])))
+    return sheet
+
+
+def draw_record(photo, record, names):
+    """A photo with its ground truth.
+
+    Args:
+        photo: uint8 [H, W, 3].
+        record: its `fpn_tf.data.dataset.Record`.
+        names: of classes 1..K.
+    """
+    labels = [names[c - 1] for c in record.classes]
+    return draw_boxes(photo, record.boxes, labels, [class_color(c - 1) for c in record.classes])
 
 
 def save_picture(image, path):

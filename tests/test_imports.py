@@ -31,6 +31,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "data": CORE,
     "evaluation": BASE | {"cluster", "data", "models"},
     "visualize": BASE | {"data"},
+    "inspection": BASE | {"data", "visualize"},
     "predict": BASE | {"data", "models", "evaluation", "visualize"},
     "training": NETS | {"models", "pretrained", "checkpoint", "cluster", "data", "evaluation"},
     "export": NETS | {"models", "training"},

@@ -188,4 +188,8 @@ class Config:
         """Checks every value. Raises: ConfigError, with the key and the value."""
         for section in (self.model, self.data, self.train, self.eval):
             section.validate()
+        check(
+            not (self.train.remat and self.model.norm == "sync_bn"),
+            "train.remat=true: expected model.norm frozen_bn or group_norm (sync_bn would count batches twice)",
+        )
         return self

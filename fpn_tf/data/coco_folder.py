@@ -8,6 +8,8 @@ from fpn_tf import photos
 from fpn_tf.data.dataset import from_coco_dict
 from fpn_tf.errors import DataError, PhotoError
 
+SHOWN = 3  # offenders of a kind that a message names
+
 
 def read_json(path):
     """Reads a JSON file. Raises: DataError where it is absent or no JSON."""
@@ -36,93 +38,128 @@ def load(annotations, images):
     folder = pathlib.Path(images)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected the photos of {annotations}")
-    _check(coco, annotations)
+    check(coco, annotations)
 
     def path(image):
         return folder / image["file_name"]
 
-    def read_bytes(image):
-        return path(image).read_bytes()
+    def read_size(image):
+        return photos.upright_size(path(image))
 
+    gone = [
+        f"{path(i)}: no such file, named by image {i['id']}" for i in coco["images"] if not path(i).is_file()
+    ]
+    _raise_all(annotations, [gone])
     for image in coco["images"]:
-        if not path(image).is_file():
-            raise DataError(f"{path(image)}: no such file; {annotations} names it in image {image['id']}")
         if "width" not in image or "height" not in image:
             try:
-                image["height"], image["width"] = photos.upright_size(path(image))
+                image["height"], image["width"] = read_size(image)
             except PhotoError as error:
                 raise DataError(str(error)) from None
-    return from_coco_dict(coco, read_bytes, lambda image: str(path(image)))
-
-
-def _check(coco, name):
-    """Raises DataError at the first entry that is malformed or points nowhere."""
-
-    def need(condition, message):
-        if not condition:
-            raise DataError(f"{name}: {message}")
-
-    def whole(value):
-        return isinstance(value, int) and not isinstance(value, bool)
-
-    need(
-        isinstance(coco, dict),
-        f"found a {type(coco).__name__}; expected an object with images, annotations, categories",
+    return from_coco_dict(
+        coco, lambda image: path(image).read_bytes(), lambda image: str(path(image)), read_size
     )
-    for key in ("images", "annotations", "categories"):
-        need(
-            isinstance(coco.get(key), list),
-            f"no list '{key}'; expected COCO format (images, annotations, categories)",
-        )
-    need(coco["images"], "'images' is empty; expected at least one photo")
-    need(coco["categories"], "'categories' is empty; expected at least one class")
 
-    for i, category in enumerate(coco["categories"]):
-        for key, kind in (("id", whole), ("name", lambda v: isinstance(v, str))):
-            need(
-                isinstance(category, dict) and kind(category.get(key)),
-                f"categories[{i}] = {category}: expected an 'id' and a 'name'",
+
+def check(coco, name):
+    """Checks a COCO dict whole, and gives annotations the keys that they may leave out.
+
+    Args:
+        coco: what the JSON file holds.
+        name: of the file, for messages.
+
+    Raises:
+        DataError: every kind of mistake with its count and the first few offenders, in one line.
+    """
+    if not isinstance(coco, dict):
+        kind = type(coco).__name__
+        raise DataError(f"{name}: found a {kind}; expected an object with images, annotations, categories")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(coco.get(key), list):
+            raise DataError(
+                f"{name}: no list '{key}'; expected COCO format (images, annotations, categories)"
             )
-    for i, image in enumerate(coco["images"]):
-        need(
-            isinstance(image, dict) and whole(image.get("id")),
-            f"images[{i}]: expected a whole number as 'id'",
-        )
-        need(isinstance(image.get("file_name"), str), f"images[{i}]: expected text as 'file_name'")
-        for key in ("width", "height"):
-            need(
-                key not in image or (whole(image[key]) and image[key] > 0),
-                f"images[{i}].{key} = {image.get(key)}: expected a positive whole number",
-            )
-    for key in ("categories", "images"):
-        seen = set()
-        for i, entry in enumerate(coco[key]):
-            need(
-                entry["id"] not in seen, f"{key}[{i}].id = {entry['id']}: stands there twice; ids must differ"
-            )
-            seen.add(entry["id"])
+    for key, what in (("images", "photo"), ("categories", "class")):
+        if not coco[key]:
+            raise DataError(f"{name}: '{key}' is empty; expected at least one {what}")
+    _raise_all(name, [_bad_entries(coco["categories"], "categories", _bad_category)])
+    _raise_all(name, [_bad_entries(coco["images"], "images", _bad_image)])
+    _raise_all(name, [_bad_entries(coco["annotations"], "annotations", _no_object)])
+    _raise_all(name, [_repeated(coco, key) for key in ("categories", "images", "annotations")])
 
     image_ids = {image["id"] for image in coco["images"]}
     category_ids = {category["id"] for category in coco["categories"]}
+    orphans, unknown, shapeless = [], [], []
     for i, annotation in enumerate(coco["annotations"]):
-        where = f"annotations[{i}]"
-        need(isinstance(annotation, dict), f"{where} = {annotation}: expected an object")
-        where += f" (id {annotation.get('id')})"
-        need(
-            annotation.get("image_id") in image_ids,
-            f"{where}: image_id = {annotation.get('image_id')} is no image's id",
-        )
-        need(
-            annotation.get("category_id") in category_ids,
-            f"{where}: category_id = {annotation.get('category_id')} is none of the ids in 'categories'",
-        )
-        box = annotation.get("bbox")
-        numbers = (
-            isinstance(box, list)
-            and len(box) == 4
-            and all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in box)
-        )
-        need(numbers, f"{where}: bbox = {box}; expected [x, y, width, height], four finite numbers")
-        annotation.setdefault("id", i + 1)
+        where = f"annotations[{i}] (id {annotation.get('id')})"
+        image, category, box = (annotation.get(key) for key in ("image_id", "category_id", "bbox"))
+        if not _is_whole(image) or image not in image_ids:
+            orphans.append(f"{where}: image_id = {image} is no image's id")
+        if not _is_whole(category) or category not in category_ids:
+            unknown.append(f"{where}: category_id = {category} is none of the ids in 'categories'")
+        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+            shapeless.append(f"{where}: bbox = {box}; expected [x, y, width, height], four finite numbers")
+    _raise_all(name, [orphans, unknown, shapeless])
+
+    free = max((a.get("id", 0) for a in coco["annotations"]), default=0) + 1
+    for i, annotation in enumerate(coco["annotations"]):
+        annotation.setdefault("id", free + i)
         annotation.setdefault("iscrowd", 0)
-        annotation.setdefault("area", box[2] * box[3])
+        annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
+
+
+def _raise_all(name, kinds):
+    """Raises DataError where any of the lists of messages, one for each kind of mistake, has some."""
+    told = []
+    for messages in filter(None, kinds):
+        more = f" ({len(messages)} such)" if len(messages) > SHOWN else ""
+        told.append("; ".join(messages[:SHOWN]) + more)
+    if told:
+        raise DataError(f"{name}: {'; '.join(told)}")
+
+
+def _bad_entries(entries, key, problem):
+    found = ((f"{key}[{i}]", problem(entry)) for i, entry in enumerate(entries))
+    return [f"{where}{told}" for where, told in found if told]
+
+
+def _bad_category(category):
+    if isinstance(category, dict) and _is_whole(category.get("id")) and isinstance(category.get("name"), str):
+        return ""
+    return f" = {category}: expected an 'id' and a 'name'"
+
+
+def _bad_image(image):
+    if not isinstance(image, dict) or not _is_whole(image.get("id")):
+        return ": expected a whole number as 'id'"
+    if not isinstance(image.get("file_name"), str):
+        return ": expected text as 'file_name'"
+    for key in ("width", "height"):
+        if key in image and not (_is_whole(image[key]) and image[key] > 0):
+            return f".{key} = {image[key]}: expected a positive whole number"
+    return ""
+
+
+def _no_object(annotation):
+    if not isinstance(annotation, dict):
+        return f" = {annotation}: expected an object"
+    if not _is_whole(annotation.get("id", 0)):
+        return f".id = {annotation['id']}: expected a whole number"
+    return ""
+
+
+def _repeated(coco, key):
+    seen, found = set(), []
+    for i, entry in enumerate(coco[key]):
+        if entry.get("id") in seen:
+            found.append(f"{key}[{i}].id = {entry['id']}: stands there twice; ids must differ")
+        seen.add(entry.get("id", ("none", i)))
+    return found
+
+
+def _is_whole(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -24,32 +24,33 @@ class Dataset:
     Attributes:
         records: one Record per photo.
         read_bytes: index into `records` -> the encoded photo.
+        read_size: index into `records` -> (height, width) that the photo itself tells, upright.
         class_names: of classes 1..K.
         category_ids: the data set's own ids of classes 1..K.
         coco: the ground truth as a COCO dict (`images`, `annotations`, `categories`), crowd
             regions included.
-        dropped_boxes: annotations left out of training because they have no area.
     """
 
     records: list[Record]
     read_bytes: Callable[[int], bytes]
+    read_size: Callable[[int], tuple[int, int]]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     coco: dict
-    dropped_boxes: int
 
 
-def from_coco_dict(coco, read_bytes_of, name):
+def from_coco_dict(coco, read_bytes_of, name, read_size_of):
     """A Dataset from ground truth in COCO's form.
 
     Category ids (with gaps or not) become classes 1..K in the order of `categories`. Boxes are
-    clipped to their image; those without area are dropped and counted, crowd regions are kept for
+    clipped to their image; those without area are dropped, crowd regions are kept for
     evaluation only.
 
     Args:
         coco: a dict with `images`, `annotations`, `categories`, already known to be well-formed.
         read_bytes_of: image dict -> the encoded photo.
         name: image dict -> its name for messages.
+        read_size_of: image dict -> (height, width) of the photo, from its header.
     """
     category_ids = tuple(c["id"] for c in coco["categories"])
     class_of = {category: i for i, category in enumerate(category_ids, start=1)}
@@ -57,14 +58,13 @@ def from_coco_dict(coco, read_bytes_of, name):
     for annotation in coco["annotations"]:
         if not annotation.get("iscrowd", 0):
             by_image[annotation["image_id"]].append(annotation)
-    records, dropped = [], 0
+    records = []
     for image in coco["images"]:
         annotations = by_image[image["id"]]
         corners = np.asarray([a["bbox"] for a in annotations], np.float32).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
         corners = np.clip(corners, 0, [image["width"], image["height"]] * 2).astype(np.float32)
         good = np.all(corners[:, 2:] > corners[:, :2], axis=1)
-        dropped += int(np.sum(~good))
         classes = np.asarray([class_of[a["category_id"]] for a in annotations], np.int32)
         size = (image["height"], image["width"])
         records.append(Record(image["id"], name(image), size, corners[good], classes[good]))
@@ -72,8 +72,8 @@ def from_coco_dict(coco, read_bytes_of, name):
     return Dataset(
         records=records,
         read_bytes=lambda index: read_bytes_of(images[index]),
+        read_size=lambda index: read_size_of(images[index]),
         class_names=tuple(c["name"] for c in coco["categories"]),
         category_ids=category_ids,
         coco=coco,
-        dropped_boxes=dropped,
     )

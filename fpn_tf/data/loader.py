@@ -121,10 +121,14 @@ class Loader:
                 return
             self.bad[index] = message
             logging.warning("skipped: %s", message)
-            count, share = len(self.dataset.records), self.data.max_bad_fraction
-            allowed = max(1, share * count) if share > 0 else 0  # a single file is forgiven
-            if len(self.bad) > allowed:
+            count = len(self.dataset.records)
+            if len(self.bad) > allowed_bad_files(count, self.data):
                 raise self._failed(
                     f"{len(self.bad)} of {count} photos cannot be read, more than "
-                    f"data.max_bad_fraction={share}; the last: {message}"
+                    f"data.max_bad_fraction={self.data.max_bad_fraction}; the last: {message}"
                 )
+
+
+def allowed_bad_files(count, data):
+    """How many of `count` photos may be unusable before a run gives up; one is always forgiven."""
+    return max(1, data.max_bad_fraction * count) if data.max_bad_fraction > 0 else 0

@@ -77,7 +77,10 @@ def from_examples(source, class_names, category_ids):
     if len({image["id"] for image in coco["images"]}) < len(coco["images"]):
         raise DataError("TFDS examples: two images have the same id; expected them to differ")
     return from_coco_dict(
-        coco, lambda image: _encoded(source[image["index"]]), lambda image: image["file_name"]
+        coco,
+        lambda image: _encoded(source[image["index"]]),
+        lambda image: image["file_name"],
+        lambda image: (image["height"], image["width"]),  # read from the photo just above
     )
 
 

@@ -1,5 +1,7 @@
 """ResNet (He et al., 2015): images in, maps c2..c5 out."""
 
+import functools
+
 import keras
 from keras import ops
 
@@ -76,6 +78,8 @@ class ResNet(keras.layers.Layer):
         frozen_stages: 0 nothing, 1 the stem, 2 the stem and c2, ... 5 everything is constant.
         groups: of the bottlenecks' 3x3 convolutions; 32 in a ResNeXt.
         width_per_group: their channels in stage c2 are groups * width_per_group; 8 or 4 in a ResNeXt.
+        remat: in training, a block keeps its input alone and is computed again in the backward pass
+            (Chen et al., arXiv 1604.06174). Not for sync_bn, whose averages would move twice.
 
     Source: arXiv 1512.03385, table 1, and 1611.05431; stride placement of torchvision by default.
     """
@@ -89,11 +93,15 @@ class ResNet(keras.layers.Layer):
         frozen_stages=0,
         groups=1,
         width_per_group=64,
+        remat=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
         if depth not in SPECS:
             raise ValueError(f"depth={depth!r}: expected one of {', '.join(map(repr, SPECS))}")
+        if remat and norm == "sync_bn":
+            raise ValueError("remat=True: expected norm frozen_bn or group_norm")
+        self.remat = remat
         self.depth, self.stride_in_1x1, self.norm, self.epsilon = depth, stride_in_1x1, norm, epsilon
         self.frozen_stages, self.groups, self.width_per_group = frozen_stages, groups, width_per_group
         bottleneck, counts, channels = SPECS[depth]
@@ -138,10 +146,13 @@ class ResNet(keras.layers.Layer):
         maps = {}
         for level, stage in enumerate(self.stages, start=2):
             for block in stage:
-                x = block(x, training=training)
+                step = functools.partial(block, training=training)
+                again = self.remat and training and block.trainable  # a frozen one keeps nothing
+                x = keras.remat(step)(x) if again else step(x)
             maps[f"c{level}"] = x
         return maps
 
     def get_config(self):
         names = ("depth", "stride_in_1x1", "norm", "epsilon", "frozen_stages", "groups", "width_per_group")
+        names += ("remat",)
         return super().get_config() | {name: getattr(self, name) for name in names}

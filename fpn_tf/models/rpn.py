@@ -59,6 +59,7 @@ class RPN(keras.Model):
             norm=model.norm,
             epsilon=model.norm_epsilon,
             frozen_stages=model.frozen_stages,
+            remat=config.train.remat,
             name="backbone",
             dtype=policy,
         )

@@ -7,6 +7,7 @@ from fpn_tf import config as config_lib
 from fpn_tf.checkpoint import Checkpoints, is_import
 from fpn_tf.cluster import make_cluster
 from fpn_tf.data.pipeline import open_dataset
+from fpn_tf.data.survey import annotation_findings, check_files
 from fpn_tf.errors import CheckpointError, ConfigError
 from fpn_tf.pretrained.model_dir import check_start
 from fpn_tf.training.progress import console
@@ -48,6 +49,9 @@ def prepare(config, model_dir):
     check_writable(model_dir)
     dataset = open_dataset(config.data, "train")
     newest = Checkpoints(model_dir).find()
+    if newest is None or is_import(newest):  # a run that goes on has been told
+        for finding in annotation_findings(dataset) + check_files(dataset, config.data):
+            console.print(f"note: {finding}")
     if is_import(newest):  # its number of classes may change
         config = with_classes(config_lib.replace(config, **{"model.num_classes": 0}), dataset)
         check_start(config, newest)
@@ -56,10 +60,8 @@ def prepare(config, model_dir):
         _check_resume(config, model_dir)
     if cluster.is_chief:
         config_lib.save(config, pathlib.Path(model_dir) / "config.json")
-    with_boxes = sum(len(r.boxes) > 0 for r in dataset.records)
     console.print(
-        f"{len(dataset.records)} photos, {with_boxes} with boxes "
-        f"({dataset.dropped_boxes} boxes without area dropped), "
+        f"{len(dataset.records)} photos, {sum(len(r.boxes) for r in dataset.records)} boxes, "
         f"{len(dataset.class_names)} classes; {cluster.replicas} replica(s) of {cluster.workers} "
         f"process(es), learning rate {settings.peak_learning_rate:g} for {settings.batch_size} images a step"
     )

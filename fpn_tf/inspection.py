@@ -1,0 +1,90 @@
+"""`--mode=inspect`: a data set as tables, a JSON file and a sheet of pictures."""
+
+import pathlib
+
+import rich.box
+import rich.table
+
+from fpn_tf import files, photos, visualize
+from fpn_tf.data.survey import survey
+from fpn_tf.errors import PhotoError
+
+BAR = 30  # characters of the longest bar
+
+
+def inspect(dataset, config, folder, split):
+    """Surveys a data set; writes `<split>.json` and `<split>.png`.
+
+    Args:
+        dataset: Dataset.
+        config: Config.
+        folder: where to write.
+        split: its name.
+
+    Returns:
+        (Survey, paths written).
+    """
+    found = survey(dataset, config)
+    written = [pathlib.Path(folder) / f"{split}.json", pathlib.Path(folder) / f"{split}.png"]
+    files.write_json(written[0], _plain(found))
+    pictures = list(_pictures(dataset, max(config.eval.pictures, 1)))
+    if not pictures:
+        return found, written[:1]
+    visualize.save_picture(visualize.contact_sheet(pictures), written[1])
+    return found, written
+
+
+def tables(found):
+    """A Survey as rich tables."""
+    counts = {"photos": found.photos, "boxes": found.boxes, "crowd regions": found.crowd_regions}
+    yield _bars("in all", counts.keys(), counts.values(), drawn=False)
+    classes = sorted(found.class_counts.items(), key=lambda pair: -pair[1])
+    yield _bars("class", *zip(*classes))
+    for title, histogram in (
+        ("photo, longer side (pixels)", found.photo_sides),
+        ("photo, width / height", found.photo_aspects),
+        ("box, square root of area (resized pixels)", found.box_sides),
+        ("box, height / width", found.box_aspects),
+    ):
+        yield _bars(title, *histogram)
+    table = rich.table.Table(
+        "boxes whose best anchor has", "boxes", "IoU >= 0.5", "IoU >= 0.7", box=rich.box.SIMPLE
+    )
+    for size, (count, half, most) in found.coverage.items():
+        table.add_row(size, str(count), f"{half:.1%}", f"{most:.1%}")
+    yield table
+
+
+def _bars(title, labels, counts, drawn=True):
+    table = rich.table.Table(title, "", *([""] if drawn else []), box=rich.box.SIMPLE)
+    longest = max(*counts, 1)
+    for label, count in zip(labels, counts):
+        bar = ["#" * -(-BAR * count // longest)] if drawn else []
+        table.add_row(label, str(count), *bar)
+    return table
+
+
+def _pictures(dataset, wanted):
+    """Photos with boxes, evenly chosen, drawn."""
+    chosen = [i for i, r in enumerate(dataset.records) if len(r.boxes)] or range(len(dataset.records))
+    count = min(wanted, len(chosen))
+    for index in (chosen[i * len(chosen) // count] for i in range(count)):
+        record = dataset.records[index]
+        try:
+            photo = photos.decode_rgb(dataset.read_bytes(index), record.name)
+        except (PhotoError, OSError):
+            continue  # among the findings
+        yield visualize.draw_record(photo, record, dataset.class_names)
+
+
+def _plain(found):
+    """A Survey as JSON values."""
+    values = found._asdict()
+    for name in ("photo_sides", "photo_aspects", "box_sides", "box_aspects"):
+        values[name] = dict(zip(*values[name]))
+    values["coverage"] = {
+        size: {"boxes": count, "iou_0.5": half, "iou_0.7": most}
+        for size, (count, half, most) in found.coverage.items()
+    }
+    values["findings"] = [str(finding) for finding in found.findings]
+    return values
