@@ -26,6 +26,7 @@ class Proposals(NamedTuple):
     boxes: Array  # [B, P, 4] float32
     logits: Array  # [B, P] float32
     valid: Array  # [B, P] bool
+    anchors: Array  # [B, P] int32, which of the N anchors each was made from
 
 
 class NetOutputs(NamedTuple):

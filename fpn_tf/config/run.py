@@ -190,6 +190,6 @@ class Config:
             section.validate()
         check(
             not (self.train.remat and self.model.norm == "sync_bn"),
-            "train.remat=true: expected model.norm frozen_bn or group_norm (sync_bn would count batches twice)",
+            "train.remat=true: expected model.norm frozen_bn or group_norm (sync_bn would count twice)",
         )
         return self

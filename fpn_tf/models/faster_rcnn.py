@@ -9,11 +9,11 @@ from keras import ops
 
 from fpn_tf import config as config_lib
 from fpn_tf import losses
-from fpn_tf.geometry.noise import uniform_noise
+from fpn_tf.geometry.noise import noise_of, uniform_noise
 from fpn_tf.models.box_head import BoxHead
 from fpn_tf.models.detection_decoder import decode_detections
 from fpn_tf.models.roi_pooler import ROIAlign
-from fpn_tf.models.rpn import LEVELS, ROI_STREAM, RPN, ground_truth
+from fpn_tf.models.rpn import GT_STREAM, LEVELS, ROI_STREAM, RPN, ground_truth
 from fpn_tf.structures import Losses, Proposals
 from fpn_tf.targets.roi_targets import sample_rois
 
@@ -93,8 +93,11 @@ class FasterRCNN(RPN):
 
         config, gt = self.config.model.roi, ground_truth(y)
         proposals = Proposals(*(ops.stop_gradient(x) for x in outputs.proposals))
-        candidates = ops.shape(proposals.boxes)[1] + ops.shape(gt.boxes)[1]
-        noise = uniform_noise(y["sample_seeds"], candidates, ROI_STREAM)
+        # Noise belongs to the anchor that a proposal comes from, not to its rank: two of almost
+        # equal scores may change places, and the same boxes are drawn.
+        seeds, count = y["sample_seeds"], ops.shape(gt.boxes)[1]
+        noise = noise_of(proposals.anchors, seeds, ROI_STREAM), uniform_noise(seeds, count, GT_STREAM)
+        noise = ops.concatenate(noise, axis=1)
         targets = sample_rois(proposals, gt, noise, config)
         class_loss, head_box_loss = losses.head_losses(
             *self.classify(outputs.pyramid, targets.rois, training), targets, config.smooth_l1_beta

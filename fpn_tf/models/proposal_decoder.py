@@ -22,7 +22,7 @@ def decode_proposals(rpn, image_sizes, pre_nms, post_nms, config):
         Proposals, clipped to the image, with an area and sides >= config.min_size. (Detectron2's
         order of steps.)
     """
-    boxes, logits, valid = [], [], []
+    boxes, logits, valid, numbers, before = [], [], [], [], 0
     for name, level_logits in rpn.logits.items():
         level_logits = ops.stop_gradient(level_logits)
         values, indices, there = best_rows(level_logits, pre_nms)
@@ -34,10 +34,13 @@ def decode_proposals(rpn, image_sizes, pre_nms, post_nms, config):
         logits.append(values)
         large = ops.all((sides > 0) & (sides >= config.min_size), axis=-1)
         valid.append(there & large)
+        numbers.append(indices + before)  # among the anchors of all levels
+        before = before + ops.shape(level_logits)[1]
 
     # NMS runs on [B*L, k]: levels are rows of their own, as images are.
     levels = len(boxes)
-    boxes, logits, valid = (ops.stack(x, axis=1) for x in (boxes, logits, valid))  # [B, L, k, ...]
+    # [B, L, k, ...]
+    boxes, logits, valid, numbers = (ops.stack(x, axis=1) for x in (boxes, logits, valid, numbers))
     rows = (ops.reshape(x, [-1, pre_nms, *x.shape[3:]]) for x in (boxes, logits, valid))
     survivors = min(pre_nms, post_nms)
     indices, kept = nms(*rows, config.nms_threshold, survivors)
@@ -47,8 +50,10 @@ def decode_proposals(rpn, image_sizes, pre_nms, post_nms, config):
     kept = ops.reshape(kept, [-1, levels * survivors])
 
     boxes = gather_rows(ops.reshape(boxes, [-1, levels * pre_nms, 4]), indices)
-    logits = gather_rows(ops.reshape(logits, [-1, levels * pre_nms]), indices)
+    logits, numbers = (
+        gather_rows(ops.reshape(x, [-1, levels * pre_nms]), indices) for x in (logits, numbers)
+    )
     values, best, there = best_rows(ops.where(kept, logits, -3e38), post_nms)
     valid = there & gather_rows(kept, best)
     boxes = ops.where(valid[..., None], gather_rows(boxes, best), 0.0)
-    return Proposals(boxes, ops.where(valid, values, 0.0), valid)
+    return Proposals(boxes, ops.where(valid, values, 0.0), valid, gather_rows(numbers, best))

@@ -21,7 +21,7 @@ from fpn_tf.structures import BatchDetections, Detections, GroundTruth, Losses, 
 from fpn_tf.targets.rpn_targets import assign_rpn_targets
 
 LEVELS = (2, 3, 4, 5, 6)
-RPN_STREAM, ROI_STREAM = 1, 2  # separate the two uses of an image's sampling seed
+RPN_STREAM, ROI_STREAM, GT_STREAM = 1, 2, 3  # separate the uses of an image's sampling seed
 
 
 @keras.saving.register_keras_serializable("fpn_tf")
@@ -137,7 +137,7 @@ class RPN(keras.Model):
 
     def detections(self, outputs, image_sizes):
         """NetOutputs -> BatchDetections: the proposals."""
-        boxes, logits, valid = outputs.proposals
+        boxes, logits, valid, _ = outputs.proposals
         scores = ops.where(valid, ops.sigmoid(logits), 0.0)
         return BatchDetections(boxes, scores, ops.cast(valid, "int32"), valid)
 

@@ -26,10 +26,11 @@ def test_proposals_by_hand(tiny_config):
         anchors={"p2": anchors},
     )
     found = decode_proposals(rpn, np.array([[64, 96]]), 8, 3, tiny_config.model.rpn)
-    boxes, logits, valid = (ops.convert_to_numpy(x)[0] for x in found)
+    boxes, logits, valid, numbers = (ops.convert_to_numpy(x)[0] for x in found)
     # Clipped to 96 wide, best first; the first anchor falls to the second (IoU 0.95).
     np.testing.assert_array_equal(boxes, [[90, 0, 96, 20], [0, 0, 20, 19], [40, 40, 60, 60]])
     np.testing.assert_array_equal(logits, [3, 2, 0.5])
+    np.testing.assert_array_equal(ops.convert_to_numpy(rpn.logits["p2"])[0, numbers], logits)
     assert valid.all()
 
 
@@ -38,6 +39,7 @@ def test_detections_by_hand():
         np.array([[[0, 0, 20, 20], [0, 0, 20, 20], [30, 30, 40, 40]]], np.float32),
         np.zeros((1, 3), np.float32),
         np.array([[True, True, False]]),
+        np.array([[0, 1, 2]]),
     )
     logits = np.log(np.array([[[0.1, 0.6, 0.3], [0.5, 0.45, 0.05], [0.0001, 0.9, 0.1]]], np.float32))
     deltas = np.zeros((1, 3, 2, 4), np.float32)
@@ -93,6 +95,18 @@ def test_losses_depend_on_the_sample_seeds_alone(model, batch):
     assert [float(v) for v in model.compute_losses(y, outputs)] == again
     other = model.compute_losses(y | {"sample_seeds": y["sample_seeds"] + 1}, outputs)
     assert [float(v) for v in other] != again
+
+
+def test_the_order_of_proposals_changes_nothing(model, batch):
+    """Else the smallest difference in a score would draw quite another sample."""
+    x, y = batch
+    outputs = model(x, training=True)
+    turned = type(outputs.proposals)(*(ops.flip(part, axis=1) for part in outputs.proposals))
+    losses = [
+        [float(v) for v in model.compute_losses(y, outputs._replace(proposals=proposals))]
+        for proposals in (outputs.proposals, turned)
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_a_batch_equals_its_images_one_by_one(model, batch):

@@ -89,7 +89,7 @@ def test_rois_hold_the_ground_truth_and_fill_the_quota():
     )
     boxes = np.zeros((1, 6, 4), np.float32)
     boxes[0, :5] = [50, 50, 60, 60]
-    proposals = Proposals(boxes, np.zeros((1, 6), np.float32), np.array([[1, 1, 1, 1, 1, 0]], bool))
+    proposals = Proposals(boxes, np.zeros((1, 6), np.float32), np.array([[1, 1, 1, 1, 1, 0]], bool), None)
     noise = np.linspace(0, 0.9, 8, dtype=np.float32)[None]
     rois, classes, deltas, valid = numpy(sample_rois(proposals, gt, noise, ROIConfig(samples=4)))
     assert valid.all()
@@ -102,7 +102,7 @@ def test_rois_hold_the_ground_truth_and_fill_the_quota():
 def test_without_ground_truth_everything_is_background():
     gt = GroundTruth(np.zeros((1, 1, 4), np.float32), np.zeros((1, 1), np.int32), np.zeros((1, 1), bool))
     boxes = random_boxes(np.random.default_rng(2), 1, 6)
-    proposals = Proposals(boxes, np.zeros((1, 6), np.float32), np.ones((1, 6), bool))
+    proposals = Proposals(boxes, np.zeros((1, 6), np.float32), np.ones((1, 6), bool), None)
     noise = np.linspace(0, 0.9, 7, dtype=np.float32)[None]
     rois, classes, deltas, valid = numpy(sample_rois(proposals, gt, noise, ROIConfig(samples=8)))
     assert valid.sum() == 6
