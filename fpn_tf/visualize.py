@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from fpn_tf import files
 
 GAP = 8  # pixels between two pictures side by side
+READABLE, LONGEST = 480, 2048  # pixels: the shorter side wanted, and the longer that enlarging stops at
 
 
 def class_color(number):
@@ -34,7 +35,7 @@ def draw_boxes(photo, boxes, labels, colors):
         PIL.Image. Small photos are enlarged so that the labels can be read.
     """
     height, width = photo.shape[:2]
-    scale = max(1, round(480 / min(height, width)))
+    scale = max(1, min(round(READABLE / min(height, width)), LONGEST // max(height, width)))
     image = Image.fromarray(photo).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(image)
     line = max(2, min(image.size) // 300)

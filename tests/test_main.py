@@ -2,36 +2,17 @@
 
 import importlib
 import json
-import os
-import pathlib
 import shutil
 import subprocess
 import sys
 
 import pytest
+from commands import ROOT, SMALL, main
 from conftest import folder_overrides, make_coco_folder
 from PIL import Image
 
 from fpn_tf import config as config_lib
 from fpn_tf.evaluation.coco import METRICS
-
-ROOT = pathlib.Path(__file__).parent.parent
-SMALL = """
-model.backbone=resnet_tiny model.norm=group_norm model.frozen_stages=0 model.fpn_channels=16
-model.rpn.anchor_sizes=8,16,32,64,96 model.rpn.samples=32 model.rpn.pre_nms_train=64 model.rpn.pre_nms_test=48
-model.rpn.post_nms_train=40 model.rpn.post_nms_test=32 model.roi.canonical_size=56 model.roi.hidden_units=32
-model.roi.samples=16 data.short_side=64 data.max_side=96 train.steps=4 train.batch_size=2 train.log_every=2
-train.checkpoint_every=2 train.warmup_steps=2 eval.batch_size=2 eval.score_threshold=0 eval.pictures=2
-train.learning_rate=0.01 data.max_bad_fraction=0.5
-""".split()
-
-
-def main(*arguments, overrides=()):
-    flags = [f"--params_override={o}" for o in overrides]
-    return subprocess.run(
-        [sys.executable, "main.py", *arguments, *flags],
-        cwd=ROOT, capture_output=True, text=True, timeout=500, check=False, env=dict(os.environ),
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -53,9 +34,7 @@ def main_here(capsys, monkeypatch):
 
 def train(model_dir, overrides, *more):
     return main(
-        "--experiment=coco_r50_fpn_1x",
-        f"--model_dir={model_dir}",
-        overrides=[*SMALL, "model.num_classes=0", *overrides, *more],
+        "--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}", overrides=[*SMALL, *overrides, *more]
     )
 
 
@@ -64,9 +43,9 @@ def trained(tmp_path_factory):
     """A finished train_and_eval on a folder of drawn photos: (data folder, model_dir, its output)."""
     root = make_coco_folder(tmp_path_factory.mktemp("main") / "data")
     model_dir = root.parent / "run"
-    done = train(model_dir, folder_overrides(root))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return root, model_dir, done.stdout
+    status, output, errors = train(model_dir, folder_overrides(root))
+    assert status == 0, output + errors
+    return root, model_dir, output
 
 
 def test_train_and_eval_leaves_everything_behind(trained):
@@ -94,11 +73,11 @@ def test_a_second_run_goes_on_where_the_first_stopped(trained, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(model_dir, copy)
     # No --experiment: the run's own config.json is read.
-    done = main("--mode=train", f"--model_dir={copy}", overrides=["train.steps=6"])
-    assert done.returncode == 0, done.stderr
-    assert "going on from" in done.stdout
-    assert "step 4 of 6" in done.stdout
-    assert "train.steps 4 -> 6" in done.stdout
+    status, output, errors = main("--mode=train", f"--model_dir={copy}", overrides=["train.steps=6"])
+    assert status == 0, errors
+    assert "going on from" in output
+    assert "step 4 of 6" in output
+    assert "train.steps 4 -> 6" in output
     steps = [json.loads(line)["step"] for line in (copy / "train.jsonl").read_text().splitlines()]
     assert steps == [2, 4, 6]
 
@@ -106,50 +85,54 @@ def test_a_second_run_goes_on_where_the_first_stopped(trained, tmp_path):
 def test_eval_predict_and_export_read_the_model_dir(trained, tmp_path):
     root, model_dir, _ = trained
     (model_dir / "eval" / "metrics.json").unlink()
-    done = main("--mode=eval", f"--model_dir={model_dir}", "--checkpoint=best")
-    assert done.returncode == 0, done.stderr
+    status, _, errors = main("--mode=eval", f"--model_dir={model_dir}", "--checkpoint=best")
+    assert status == 0, errors
     assert json.loads((model_dir / "eval" / "metrics.json").read_text())["step"] == 4
 
     shutil.copytree(root / "images", tmp_path / "photos")
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"broken")
     Image.new("L", (70, 50), 99).save(tmp_path / "photos" / "grey.jpg")
-    done = main(
+    status, _, errors = main(
         "--mode=predict",
         f"--model_dir={model_dir}",
         f"--images={tmp_path}/photos",
         f"--output={tmp_path}/out",
         "--min_score=0",
     )
-    assert done.returncode == 0, done.stderr
-    assert "broken.jpg" in done.stderr
+    assert status == 0, errors
+    assert "broken.jpg" in errors
     assert len(list((tmp_path / "out").glob("*.png"))) == 7
     found = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert len(found["images"]) == 7
     assert {a["category_id"] for a in found["annotations"]} <= {7, 3, 90}
 
-    done = main("--mode=export", f"--model_dir={model_dir}", "--format=npz")
-    assert done.returncode == 0, done.stderr
-    assert "exported step 4" in done.stdout
+    status, output, errors = main("--mode=export", f"--model_dir={model_dir}", "--format=npz")
+    assert status == 0, errors
+    assert "exported step 4" in output
     assert (model_dir / "export" / "detector.npz").is_file()
 
 
 def test_scoring_a_result_file(trained):
     root, model_dir, _ = trained
-    done = main(
+    status, output, errors = main(
         "--mode=eval",
         f"--detections={model_dir}/eval/detections.json",
         f"--annotations={root}/annotations.json",
     )
-    assert done.returncode == 0, done.stderr
-    assert "AP_medium" in done.stdout
+    assert status == 0, errors
+    assert "AP_medium" in output
 
 
 def test_a_run_that_cannot_be_continued_is_refused_and_kept(trained):
     root, model_dir, _ = trained
     before = (model_dir / "config.json").read_bytes()
-    done = train(model_dir, folder_overrides(root), "model.fpn_channels=24")
-    assert done.returncode == 1
-    assert "has model.fpn_channels=16 (this run asks for 24); choose another --model_dir" in done.stderr
+    changes = ["model.fpn_channels=24", "train.ema_decay=0.5", "train.clip_norm=1"]
+    status, _, errors = train(model_dir, folder_overrides(root), *changes)
+    assert status == 1
+    assert (
+        "has model.fpn_channels=16 (this run asks for 24), train.ema_decay=0.0 (this run asks for 0.5); "
+        "choose another --model_dir" in errors
+    )
     assert (model_dir / "config.json").read_bytes() == before
 
 

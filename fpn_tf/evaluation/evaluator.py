@@ -2,6 +2,8 @@
 
 import pathlib
 
+from keras import ops
+
 from fpn_tf import files
 from fpn_tf.data.coco_folder import read_json
 from fpn_tf.data.loader import Loader
@@ -33,7 +35,9 @@ def make_detector(model, dataset, config, cluster):
 
     def rows(batch):
         x = {key: batch[key] for key in ("images", "image_sizes")}
-        return batch["indices"], batch["image_sizes"], model(x, training=False)
+        boxes, scores, classes, valid = model(x, training=False)
+        # Workers can send each other numbers, no booleans.
+        return batch["indices"], batch["image_sizes"], boxes, scores, classes, ops.cast(valid, "int32")
 
     gathered = cluster.gathered(rows, batches().element_spec)
 
@@ -41,11 +45,12 @@ def make_detector(model, dataset, config, cluster):
         found = {}
         with errors_of(loader), cluster.lost_worker:
             for batch in batches():
-                indices, sizes, outputs = gathered(batch)
+                indices, sizes, *outputs, valid = gathered(batch)
                 for i, index in enumerate(indices.tolist()):
                     if index >= 0:
                         size = dataset.records[index].size
-                        found[index] = model.in_photo(*(x[i] for x in outputs), sizes[i], size)
+                        here = (*(x[i] for x in outputs), valid[i] > 0)
+                        found[index] = model.in_photo(*here, sizes[i], size)
                 on_batch(len(found))
         return found
 
@@ -121,6 +126,8 @@ def score_files(detections, annotations):
         raise DataError(f"{detections}: found an object; expected a list of results")
     known = {image["id"] for image in truth["images"]}
     for i, result in enumerate(results):
+        if not isinstance(result, dict):
+            raise DataError(f"{detections}: [{i}] = {result}: expected an object in COCO's result format")
         missing = {"image_id", "category_id", "bbox", "score"} - set(result)
         if missing:
             raise DataError(f"{detections}: [{i}] has no '{min(missing)}'; expected COCO's result format")

@@ -13,7 +13,9 @@ from fpn_tf.pretrained.model_dir import check_start
 from fpn_tf.training.progress import console
 
 CHANGEABLE = ("train.", "eval.", "data.")  # sections in which a resumed run may differ
-FIXED = (  # ... but for what decides the order of the data and the optimizer's variables
+FIXED = (  # ... but for what decides the order of the data, the classes, the optimizer's variables
+    "data.class_names",
+    "data.category_ids",
     "train.seed",
     "train.batch_size",
     "train.optimizer",

@@ -1,0 +1,179 @@
+"""Runs that are killed, and runs of several processes, end with the weights of one that was not."""
+
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from commands import SMALL, ended, main, start, start_workers
+from conftest import folder_overrides, make_coco_folder
+
+from fpn_tf.checkpoint import Checkpoints
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of one process to its end: (arguments without --model_dir, overrides, model_dir)."""
+    folder = tmp_path_factory.mktemp("survival")
+    root = make_coco_folder(folder / "data")
+    overrides = [
+        *SMALL,
+        *folder_overrides(root),
+        f"train.steps={STEPS}",
+        "train.batch_size=6",
+        "train.log_every=1",
+        "train.checkpoint_every=1",
+        "train.learning_rate=0.003",
+        "train.clip_norm=0.5",
+        "train.ema_decay=0.5",
+        "train.eval_every=3",
+        "data.keep_empty=true",
+        "data.train_short_sides=56,64",
+        "eval.batch_size=1",
+    ]
+    arguments = ["--mode=train_and_eval", "--experiment=coco_r50_fpn_1x"]
+    status, _, errors = main(*arguments, f"--model_dir={folder / 'whole'}", overrides=overrides)
+    assert status == 0, errors
+    return arguments, overrides, folder / "whole"
+
+
+def fingerprints(model_dir):
+    """Hashes of everything that a run carries, at its last step."""
+    folder = Checkpoints(model_dir).find()
+    names = ("model.weights.h5", "training.weights.h5", "optimizer.npz")
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
+def weights(model_dir):
+    with np.load(Checkpoints(model_dir).find() / "optimizer.npz") as arrays:
+        return [arrays[name] for name in sorted(arrays.files)]
+
+
+def check_same_training(one, other):
+    """The run `other` trained as `one` did, but for the order of sums."""
+    for a, b in zip(weights(one), weights(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    lines = [(path / "train.jsonl").read_text().splitlines() for path in (one, other)]
+    assert len(lines[0]) == STEPS
+    for a, b in zip(*lines, strict=True):
+        a, b = json.loads(a), json.loads(b)
+        for name in (key for key in a if key.endswith("_loss")):
+            assert a[name] == pytest.approx(b[name], rel=1e-5, abs=1e-7)
+
+
+def test_killed_while_it_saves(whole, tmp_path):
+    arguments, overrides, model_dir = whole
+    command = [*arguments, f"--model_dir={tmp_path / 'run'}"]
+    running = start(*command, overrides=overrides)
+    half = tmp_path / "run" / "checkpoints" / ".step_00000003.part"
+    while not half.exists() and running.poll() is None:
+        time.sleep(0.0005)
+    running.kill()
+    assert ended(running)[0] == -9
+    assert Checkpoints(tmp_path / "run").find().name == "step_00000002"
+    status, output, errors = main(*command, overrides=overrides)
+    assert status == 0, errors
+    assert f"step 2 of {STEPS}" in output
+    assert fingerprints(tmp_path / "run") == fingerprints(model_dir)
+    assert (tmp_path / "run" / "eval" / "metrics.json").read_text() == (
+        model_dir / "eval" / "metrics.json"
+    ).read_text()
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_several_workers_train_as_one(whole, tmp_path, count):
+    arguments, overrides, model_dir = whole
+    command = [*arguments, f"--model_dir={tmp_path / 'run'}"]
+    done = [ended(worker) for worker in start_workers(count, *command, overrides=overrides)]
+    assert [status for status, _, _ in done] == [0] * count, done
+    assert all(not output for _, output, _ in done[1:])  # the chief alone speaks
+    check_same_training(model_dir, tmp_path / "run")
+    metrics = [json.loads((p / "eval" / "metrics.json").read_text()) for p in (model_dir, tmp_path / "run")]
+    assert metrics[0].keys() == metrics[1].keys()
+    for name in metrics[0].keys() - {"per_class"}:
+        assert metrics[0][name] == pytest.approx(metrics[1][name], abs=1e-3)
+    assert (tmp_path / "run" / "export" / "1" / "saved_model.pb").exists()
+
+
+@pytest.mark.slow
+def test_evaluation_is_the_same_however_it_is_split(whole, tmp_path):
+    _, _, model_dir = whole
+    shutil.copytree(model_dir, tmp_path / "run")
+    command = ["--mode=eval", f"--model_dir={tmp_path / 'run'}"]
+    files = [tmp_path / "run" / "eval" / name for name in ("metrics.json", "detections.json")]
+    texts = []
+    for count in (1, 2, 4):
+        done = [ended(worker) for worker in start_workers(count, *command)]
+        assert [status for status, _, _ in done] == [0] * count, done
+        texts.append([file.read_text() for file in files])
+        for file in files:
+            file.unlink()
+    assert texts[0] == texts[1] == texts[2]
+
+
+@pytest.mark.slow
+def test_the_loss_of_a_worker_ends_the_others_and_all_can_go_on(whole, tmp_path):
+    arguments, overrides, _ = whole
+    overrides = [*overrides, "train.steps=40", "train.eval_every=0"]
+    fingerprint = []
+    for name in ("whole", "cut"):
+        command = [*arguments, f"--model_dir={tmp_path / name}"]
+        workers = start_workers(2, *command, overrides=overrides)
+        if name == "cut":
+            while Checkpoints(tmp_path / name).find() is None:
+                time.sleep(0.05)
+            workers[1].kill()
+            status, _, errors = ended(workers[0])
+            assert status == 1
+            assert errors.count("error: another worker has gone") == 1, errors
+            assert "start all 2 again" in errors
+            ended(workers[1])
+            workers = start_workers(2, *command, overrides=overrides)
+        done = [ended(worker) for worker in workers]
+        assert [status for status, _, _ in done] == [0, 0], done
+        fingerprint.append(fingerprints(tmp_path / name))
+    assert fingerprint[0] == fingerprint[1]
+
+
+@pytest.mark.slow
+def test_sigterm_of_one_worker_saves_and_stops_all(whole, tmp_path):
+    arguments, overrides, _ = whole
+    command = [*arguments, f"--model_dir={tmp_path / 'run'}"]
+    workers = start_workers(2, *command, overrides=[*overrides, "train.steps=400", "train.eval_every=0"])
+    while Checkpoints(tmp_path / "run").find() is None:
+        time.sleep(0.05)
+    workers[1].terminate()
+    done = [ended(worker) for worker in workers]
+    assert [status for status, _, _ in done] == [1, 1], done
+    assert "another worker's signal at step" in done[0][2]
+    assert "SIGTERM at step" in done[1][2]
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments(whole, tmp_path):
+    """Whatever it was doing: starting, tracing, training, saving, evaluating, exporting."""
+    arguments, overrides, model_dir = whole
+    command = [*arguments, f"--model_dir={tmp_path / 'run'}"]
+    draw, kills, seconds = random.Random(0), 0, 12.0
+    while kills < 20:
+        running = start(*command, overrides=overrides)
+        try:
+            running.wait(draw.uniform(2, seconds))
+        except subprocess.TimeoutExpired:
+            running.kill()
+        status, _, errors = ended(running)
+        if status == -9:
+            kills += 1
+            continue
+        assert status == 0, errors
+        assert fingerprints(tmp_path / "run") == fingerprints(model_dir)
+        shutil.rmtree(tmp_path / "run")  # from the start again
+    status, _, errors = main(*command, overrides=overrides)
+    assert status == 0, errors
+    assert fingerprints(tmp_path / "run") == fingerprints(model_dir)
