@@ -4,8 +4,8 @@ checkpoints/step_00001000/model.weights.h5     Keras' own format: what detection
                           config.json          of the model that the weights belong to
                           training.weights.h5  where model.weights.h5 is a moving average: the rest
                           optimizer.npz        velocities and step counter (not after an import)
-                          state.json           step, and the hash of each of the others
-checkpoints/best/                              the same, of the best AP, with `AP` in state.json
+                          state.json           step, AP if evaluated, and the hash of each of the others
+checkpoints/best/                              a copy of the one of the best AP
 """
 
 import contextlib
@@ -19,6 +19,7 @@ import numpy as np
 from absl import logging
 
 from fpn_tf import config as config_lib
+from fpn_tf import files
 from fpn_tf.errors import CheckpointError
 
 WEIGHTS_FILE, TRAINING_FILE = "model.weights.h5", "training.weights.h5"
@@ -56,17 +57,16 @@ class Checkpoints:
             if not self.keep_every or state_of(old).get("step", 0) % self.keep_every:
                 shutil.rmtree(old)
 
-    def keep_best(self, step, average_precision):
-        """Copies the checkpoint of `step` to `best` if its AP beats the one there. Returns whether."""
-        best = self.find("best")
-        if best is not None and state_of(best).get("AP", -1.0) >= average_precision:
-            return False
-        source = self._of(step)
-        with self._folder_written_whole(self.folder / "best") as folder:
-            for path in source.iterdir():
-                shutil.copyfile(path, folder / path.name)
-            _seal(folder, state_of(source) | {"AP": float(average_precision)})
-        return True
+    def rate(self, step, average_precision):
+        """Notes the AP of the checkpoint of `step`, and copies it to `best` if it beats the one there."""
+        source, best = self._of(step), self.find("best")
+        state = state_of(source) | {"AP": float(average_precision)}
+        if best is None or state_of(best).get("AP", -1.0) < average_precision:
+            with self._folder_written_whole(self.folder / "best") as folder:
+                for path in source.iterdir():
+                    shutil.copyfile(path, folder / path.name)
+                _seal(folder, state)
+        files.write_json(source / STATE_FILE, state)
 
     def find(self, which="newest"):
         """The folder of the newest whole checkpoint, or of the best; None if there is none.

@@ -56,3 +56,13 @@ def start_workers(count, *arguments, overrides=()):
         return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
 
     return [start(*arguments, overrides=overrides, TF_CONFIG=cluster(i)) for i in range(count)]
+
+
+def start_slurm_tasks(count, *arguments, overrides=()):
+    """The same, as `srun` would start them on this machine."""
+    step = {
+        "SLURM_STEP_NUM_TASKS": str(count),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_TASKS_PER_NODE": str(count),
+    }
+    return [start(*arguments, overrides=overrides, **step, SLURM_PROCID=str(i)) for i in range(count)]

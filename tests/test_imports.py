@@ -25,7 +25,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "models": CORE,
     "models/rpn": NETS | {"models"},
     "models/faster_rcnn": NETS | {"models"},
-    "checkpoint": {"config", "errors"},
+    "checkpoint": {"config", "errors", "files"},
     "pretrained": BASE | {"models", "checkpoint"},
     "cluster": {"errors"},
     "data": CORE,

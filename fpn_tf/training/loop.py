@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 from absl import logging
 
-from fpn_tf.checkpoint import Checkpoints
+from fpn_tf.checkpoint import Checkpoints, state_of
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import training_batches
 from fpn_tf.data.plan import usable_indices
@@ -45,9 +45,8 @@ def train(config, dataset, model_dir, cluster, evaluate=None):
         tf.config.experimental.enable_op_determinism()
     console.quiet = not cluster.is_chief
     run = _Run(config, dataset, model_dir, cluster, evaluate)
-    if run.state.step < settings.steps:
-        with caught_signals() as run.caught, errors_of(run.loader), cluster.lost_worker:
-            run.to_the_end()
+    with caught_signals() as run.caught, errors_of(run.loader), cluster.lost_worker:
+        run.to_the_end()
     if run.state.averages:
         run.state.optimizer.finalize_variable_values(run.state.model.trainable_variables)
     return run.state.model, run.state.step
@@ -78,6 +77,8 @@ class _Run:
     def to_the_end(self):
         """All steps, going back to a checkpoint where the config asks for it."""
         settings, restores = self.config.train, 0
+        if self.evaluation_is_due() and "AP" not in state_of(self.checkpoints.find()):
+            self.evaluate_now()  # the run was cut off just before it
         if settings.on_nonfinite == "restore" and not self.state.step:
             self.save()  # there must be something to go back to
         while self.state.step < settings.steps:
@@ -117,12 +118,12 @@ class _Run:
         )
         with Progress(self.model_dir, settings, state.step, self.cluster.is_chief) as progress:
             for x, y in batches:
-                stop = bool(self.caught)
+                stop = False
                 if state.step + 1 in state.skipped:
                     state.pass_over()
                 else:
                     learning_rate = float(state.optimizer.learning_rate)
-                    result = self.train_step(x, y, stop)
+                    result = self.train_step(x, y, bool(self.caught))
                     state.step += 1
                     stop = result.stop
                     if not (result.finite and math.isfinite(result.losses.total_loss)):
@@ -137,20 +138,28 @@ class _Run:
     def after_step(self, stop, progress):
         """Checkpoint, evaluation and the end, where they are due."""
         settings, step = self.config.train, self.state.step
-        last = step == settings.steps
-        due = self.evaluate is not None and (
-            last or (settings.eval_every and step % settings.eval_every == 0)
-        )
+        last, due = step == settings.steps, self.evaluation_is_due()
         if step % settings.checkpoint_every == 0 or last or stop or due:
             self.save()
         if stop and not last:
             name = self.caught[0] if self.caught else "another worker's signal"
             raise InterruptedRunError(f"{name} at step {step}: saved; the same command goes on from there")
         if due:
-            with self.state.averaged(), progress.paused():
-                quality = self.evaluate(self.state.model, step)
-            if self.cluster.is_chief:
-                self.checkpoints.keep_best(step, quality)
+            with progress.paused():
+                self.evaluate_now()
+
+    def evaluation_is_due(self):
+        """Whether the current step's checkpoint is to be evaluated."""
+        step, every = self.state.step, self.config.train.eval_every
+        is_one = step == self.config.train.steps or (every and step % every == 0)
+        return bool(self.evaluate is not None and step and is_one)
+
+    def evaluate_now(self):
+        """Evaluates the current step, whose checkpoint is written, and keeps it if it is the best."""
+        with self.state.averaged():
+            quality = self.evaluate(self.state.model, self.state.step)
+        if self.cluster.is_chief:
+            self.checkpoints.rate(self.state.step, quality)
 
     def save(self):
         if self.cluster.is_chief:

@@ -71,10 +71,20 @@ def test_a_run_that_was_cut_off_ends_bit_equal(trained, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run(override(config, ["train.eval_every=3"]), tmp_path / "cut", cut)
-    assert Checkpoints(tmp_path / "cut").find().name == "step_00000003"
-    model, _ = run(config, tmp_path / "cut")
+    checkpoints = Checkpoints(tmp_path / "cut")
+    assert checkpoints.find().name == "step_00000003"
+    evaluated = []
+
+    def evaluate(model, step):
+        evaluated.append(step)
+        return 1 / step
+
+    model, _ = run(override(config, ["train.eval_every=3"]), tmp_path / "cut", evaluate)
     for a, b in zip(weights, model.get_weights()):
         np.testing.assert_array_equal(a, b)
+    assert evaluated == [3, 4]  # the evaluation that was cut off is made up for
+    assert state_of(checkpoints.find("best"))["step"] == 3
+    assert state_of(checkpoints.find())["AP"] == 0.25
 
 
 def test_sigterm_saves_before_leaving(trained, tmp_path):

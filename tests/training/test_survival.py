@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from commands import SMALL, ended, main, start, start_workers
+from commands import SMALL, ended, main, start, start_slurm_tasks, start_workers
 from conftest import folder_overrides, make_coco_folder
 
 from fpn_tf.checkpoint import Checkpoints
@@ -86,11 +86,18 @@ def test_killed_while_it_saves(whole, tmp_path):
     ).read_text()
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_several_workers_train_as_one(whole, tmp_path, count):
+@pytest.mark.parametrize(
+    ("launch", "count"),
+    [
+        (start_workers, 2),
+        pytest.param(start_workers, 3, marks=pytest.mark.slow),
+        pytest.param(start_slurm_tasks, 2, marks=pytest.mark.slow),
+    ],
+)
+def test_several_workers_train_as_one(whole, tmp_path, launch, count):
     arguments, overrides, model_dir = whole
     command = [*arguments, f"--model_dir={tmp_path / 'run'}"]
-    done = [ended(worker) for worker in start_workers(count, *command, overrides=overrides)]
+    done = [ended(worker) for worker in launch(count, *command, overrides=overrides)]
     assert [status for status, _, _ in done] == [0] * count, done
     assert all(not output for _, output, _ in done[1:])  # the chief alone speaks
     check_same_training(model_dir, tmp_path / "run")
