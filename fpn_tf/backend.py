@@ -30,5 +30,6 @@ def compiled_detector(model, pixel_dtype):
         "images": tf.TensorSpec([None, None, None, 3], pixel_dtype),
         "image_sizes": tf.TensorSpec([None, 2], tf.int32),
     }
-    detect = tf.function(lambda x: model(x, training=False), input_signature=[spec], jit_compile=False)
+    options = {"input_signature": [spec], "jit_compile": False, "autograph": False}
+    detect = tf.function(lambda x: model(x, training=False), **options)
     return lambda x: tf.nest.map_structure(lambda t: t.numpy(), detect(x))

@@ -62,7 +62,7 @@ class Cluster:
             order of the replicas, to every worker.
         """
 
-        @tf.function(input_signature=[element_spec], jit_compile=False)
+        @tf.function(input_signature=[element_spec], jit_compile=False, autograph=False)
         def step(batch):
             outputs = self.strategy.run(function, args=(batch,))
             return tf.nest.map_structure(lambda rows: self.strategy.gather(rows, axis=0), outputs)
@@ -74,7 +74,7 @@ class Cluster:
         if self.workers == 1:
             return [number]
 
-        @tf.function
+        @tf.function(autograph=False)
         def gather():
             numbers = self.strategy.run(lambda: tf.constant([number], tf.int64))
             return self.strategy.gather(numbers, axis=0)

@@ -1,7 +1,9 @@
 """Shared by all tests: quiet backends, a tiny config, a small COCO-format folder."""
 
+import importlib
 import json
 import os
+import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -21,7 +23,7 @@ from fpn_tf.config import (
     override,
 )
 
-LONG_FILES = ("test_jax", "test_loop", "test_main", "test_replicas", "test_export", "test_readme")
+LONG_FILES = ("test_jax", "test_loop", "test_survival", "test_main", "test_export", "test_readme")
 
 
 def pytest_collection_modifyitems(items):
@@ -133,3 +135,24 @@ def folder_overrides(root):
 def folder_config(tiny_config, coco_folder):
     """`tiny_config` on the drawn folder."""
     return override(tiny_config, folder_overrides(coco_folder))
+
+
+@pytest.fixture
+def main_here(capfd, monkeypatch):
+    """`main.py` in this process: arguments -> (exit status, standard output, standard error)."""
+    monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parent.parent))
+    module = importlib.import_module("main")
+
+    def run(*arguments, overrides=()):
+        module.flags.FLAGS.unparse_flags()
+        module.flags.FLAGS(["main.py", *arguments, *(f"--params_override={o}" for o in overrides)])
+        status = 0
+        try:
+            module.main(["main.py"])
+        except SystemExit as ended:
+            status = ended.code
+        told = capfd.readouterr()
+        return status, told.out, told.err
+
+    yield run
+    module.flags.FLAGS.unparse_flags()

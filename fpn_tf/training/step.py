@@ -51,7 +51,9 @@ def make_train_step(model, optimizer, cluster, element_spec, accumulation_steps=
         optimizer.apply(summed, variables)
         return total, tf.cast(finite, tf.float32)
 
-    @tf.function(input_signature=[*element_spec, tf.TensorSpec([], tf.bool)], jit_compile=False)
+    @tf.function(
+        input_signature=[*element_spec, tf.TensorSpec([], tf.bool)], jit_compile=False, autograph=False
+    )
     def train_step(x, y, stop):
         per_replica, finite = strategy.run(replica_step, args=(x, y))
         stops = strategy.run(lambda: tf.cast(stop, tf.float32))

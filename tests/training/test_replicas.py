@@ -1,5 +1,6 @@
-"""The same numbers whatever the split: each layout in a process of its own."""
+"""Batch norm over replicas: each layout in a process of its own."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -52,26 +53,15 @@ def train(config, tmp_path, name, *overrides):
     return weights, (tmp_path / name / "train.jsonl").read_text().splitlines()
 
 
-@pytest.mark.parametrize("norm", ["group_norm", pytest.param("sync_bn", marks=pytest.mark.slow)])
-def test_two_replicas_give_the_weights_of_one(folder_config, tmp_path, norm):
-    import json
-
-    config = config_lib.override(
-        folder_config,
-        [
-            "train.steps=10",
-            "train.learning_rate=0.003",
-            "train.batch_size=4",
-            "train.clip_norm=0.5",
-            f"model.norm={norm}",
-            "data.keep_empty=true",
-        ],
-    )
+@pytest.mark.slow
+def test_synchronized_norms_of_two_replicas_learn_as_one(folder_config, tmp_path):
+    changes = ["steps=10", "learning_rate=0.003", "batch_size=4", "clip_norm=0.5"]
+    changes = [*(f"train.{change}" for change in changes), "model.norm=sync_bn", "data.keep_empty=true"]
+    config = config_lib.override(folder_config, changes)
     one, log_one = train(config, tmp_path, "one")
     two, log_two = train(config, tmp_path, "two", "train.num_replicas=2")
     assert len(one) == len(two)
     for a, b in zip(one, two):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-    for a, b in zip(log_one, log_two):
-        a, b = json.loads(a), json.loads(b)
-        assert a["total_loss"] == pytest.approx(b["total_loss"], rel=1e-3)
+    for a, b in zip(log_one, log_two, strict=True):
+        assert json.loads(a)["total_loss"] == pytest.approx(json.loads(b)["total_loss"], rel=1e-3)
