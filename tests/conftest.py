@@ -12,6 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+    import tensorflow as tf
+
+    # For tests with replicas; it must be told before the first op.
+    devices = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
+
 from fpn_tf.config import (
     Config,
     DataConfig,

@@ -1,67 +1,64 @@
-"""Batch norm over replicas: each layout in a process of its own."""
+"""Several devices of one process train and evaluate as one does."""
 
+import functools
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from fpn_tf import config as config_lib
-
-HERE = pathlib.Path(__file__).parent.parent
-SCRIPT = """
-import sys, numpy as np
-from fpn_tf import config as config_lib
-from fpn_tf.data.pipeline import open_dataset
-from fpn_tf.training import loop
+from fpn_tf.checkpoint import Checkpoints, read_weights
 from fpn_tf.cluster import make_cluster
-folder, out = sys.argv[1:3]
-config = config_lib.override(config_lib.load(folder), sys.argv[3:])
-cluster = make_cluster(config.train.num_replicas)
-dataset = open_dataset(config.data, "train")
-import pathlib; pathlib.Path(out).mkdir()
-model, _ = loop.train(config, dataset, out, cluster)
-np.savez(out + "/w.npz", *[np.asarray(w) for w in model.get_weights()])
-"""
+from fpn_tf.data.pipeline import open_dataset
+from fpn_tf.evaluation.evaluator import make_detector
+from fpn_tf.models.faster_rcnn import make_model
+from fpn_tf.training import loop
+
+cluster_of = functools.cache(make_cluster)  # a process has one strategy of two devices, as a run has
 
 
-def train(config, tmp_path, name, *overrides):
-    config_lib.save(config, tmp_path / "config.json")
-    arguments = [
-        sys.executable,
-        "-c",
-        SCRIPT,
-        str(tmp_path / "config.json"),
-        str(tmp_path / name),
-        *overrides,
-    ]
-    done = subprocess.run(
-        arguments,
-        cwd=HERE.parent,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-        env=dict(os.environ),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    with np.load(tmp_path / name / "w.npz") as arrays:
-        weights = [arrays[key] for key in arrays.files]
-    return weights, (tmp_path / name / "train.jsonl").read_text().splitlines()
+@pytest.fixture
+def config(folder_config):
+    changes = ["steps=5", "learning_rate=0.003", "batch_size=4", "clip_norm=0.5", "log_every=1"]
+    changes = [*(f"train.{change}" for change in changes), "data.keep_empty=true", "eval.batch_size=1"]
+    return config_lib.override(folder_config, changes)
 
 
-@pytest.mark.slow
-def test_synchronized_norms_of_two_replicas_learn_as_one(folder_config, tmp_path):
-    changes = ["steps=10", "learning_rate=0.003", "batch_size=4", "clip_norm=0.5"]
-    changes = [*(f"train.{change}" for change in changes), "model.norm=sync_bn", "data.keep_empty=true"]
-    config = config_lib.override(folder_config, changes)
-    one, log_one = train(config, tmp_path, "one")
-    two, log_two = train(config, tmp_path, "two", "train.num_replicas=2")
-    assert len(one) == len(two)
-    for a, b in zip(one, two):
+def train(config, model_dir, replicas, parts):
+    model_dir.mkdir()
+    config = config_lib.replace(config, **{"train.accumulation_steps": parts})
+    model, _ = loop.train(config, open_dataset(config.data, "train"), model_dir, cluster_of(replicas))
+    lines = [json.loads(line) for line in (model_dir / "train.jsonl").read_text().splitlines()]
+    return model.get_weights(), [[v for k, v in line.items() if k.endswith("_loss")] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("norm", "parts"), [("group_norm", 2), pytest.param("sync_bn", 1, marks=pytest.mark.slow)]
+)
+def test_two_replicas_train_as_one(config, tmp_path, norm, parts):
+    config = config_lib.replace(config, **{"model.norm": norm})
+    one, losses = train(config, tmp_path / "one", 1, 1)
+    two, same_losses = train(config, tmp_path / "two", 2, parts)
+    for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-    for a, b in zip(log_one, log_two, strict=True):
-        assert json.loads(a)["total_loss"] == pytest.approx(json.loads(b)["total_loss"], rel=1e-3)
+    np.testing.assert_allclose(losses, same_losses, rtol=1e-4)
+
+
+def test_two_replicas_evaluate_as_one(config, tmp_path):
+    """Exactly: a photo's detections do not depend on where they are made."""
+    dataset, found = open_dataset(config.data, "eval"), []
+    first = make_model(config)
+    Checkpoints(tmp_path).save(1, lambda folder: first.save_weights(folder / "model.weights.h5"))
+    for replicas in (1, 2):
+        cluster = cluster_of(replicas)
+        with cluster.strategy.scope():
+            model = make_model(config)
+            read_weights(model, Checkpoints(tmp_path).find())
+        counts = []
+        found.append(make_detector(model, dataset, config, cluster)(counts.append))
+        assert counts[-1] == len(dataset.records)
+    assert found[0].keys() == found[1].keys() == set(range(len(dataset.records)))
+    for index, detections in found[0].items():
+        assert len(detections.scores)
+        for a, b in zip(detections, found[1][index]):
+            np.testing.assert_array_equal(a, b)

@@ -19,7 +19,7 @@ STEPS = 6
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run of one process to its end: (arguments without --model_dir, overrides, model_dir)."""
+    """A run of one process to its end: (overrides, model_dir)."""
     folder = tmp_path_factory.mktemp("survival")
     root = make_coco_folder(folder / "data")
     overrides = [
@@ -32,15 +32,17 @@ def whole(tmp_path_factory):
         "train.learning_rate=0.003",
         "train.clip_norm=0.5",
         "train.ema_decay=0.5",
-        "train.eval_every=3",
         "data.keep_empty=true",
         "data.train_short_sides=56,64",
         "eval.batch_size=1",
     ]
-    arguments = ["--mode=train_and_eval", "--experiment=coco_r50_fpn_1x"]
-    status, _, errors = main(*arguments, f"--model_dir={folder / 'whole'}", overrides=overrides)
+    status, _, errors = main(*command("train", folder / "whole"), overrides=overrides)
     assert status == 0, errors
-    return arguments, overrides, folder / "whole"
+    return overrides, folder / "whole"
+
+
+def command(mode, model_dir):
+    return f"--mode={mode}", "--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}"
 
 
 def fingerprints(model_dir):
@@ -68,68 +70,58 @@ def check_same_training(one, other):
 
 
 def test_killed_while_it_saves(whole, tmp_path):
-    arguments, overrides, model_dir = whole
-    command = [*arguments, f"--model_dir={tmp_path / 'run'}"]
-    running = start(*command, overrides=overrides)
+    overrides, model_dir = whole
+    running = start(*command("train", tmp_path / "run"), overrides=overrides)
     half = tmp_path / "run" / "checkpoints" / ".step_00000003.part"
     while not half.exists() and running.poll() is None:
         time.sleep(0.0005)
     running.kill()
     assert ended(running)[0] == -9
     assert Checkpoints(tmp_path / "run").find().name == "step_00000002"
-    status, output, errors = main(*command, overrides=overrides)
+    status, output, errors = main(*command("train", tmp_path / "run"), overrides=overrides)
     assert status == 0, errors
     assert f"step 2 of {STEPS}" in output
     assert fingerprints(tmp_path / "run") == fingerprints(model_dir)
-    assert (tmp_path / "run" / "eval" / "metrics.json").read_text() == (
-        model_dir / "eval" / "metrics.json"
-    ).read_text()
 
 
-@pytest.mark.parametrize(
-    ("replicas", "parts"),
-    [(2, 3), *(pytest.param(*layout, marks=pytest.mark.slow) for layout in ((1, 2), (2, 1), (3, 1), (6, 1)))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("replicas", "parts"), [(1, 2), (2, 1), (2, 3), (3, 1), (6, 1)])
 def test_replicas_and_micro_batches_train_as_one(whole, tmp_path, replicas, parts):
-    _, overrides, model_dir = whole
+    overrides, model_dir = whole
     layout = [f"train.num_replicas={replicas}", f"train.accumulation_steps={parts}"]
-    command = ["--mode=train", "--experiment=coco_r50_fpn_1x", f"--model_dir={tmp_path / 'run'}"]
-    status, _, errors = main(*command, overrides=[*overrides, *layout])
+    status, _, errors = main(*command("train", tmp_path / "run"), overrides=[*overrides, *layout])
     assert status == 0, errors
     check_same_training(model_dir, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
-    ("launch", "count"),
+    ("launch", "count", "mode"),
     [
-        (start_workers, 2),
-        pytest.param(start_workers, 3, marks=pytest.mark.slow),
-        pytest.param(start_slurm_tasks, 2, marks=pytest.mark.slow),
+        (start_workers, 2, "train"),
+        pytest.param(start_workers, 3, "train_and_eval", marks=pytest.mark.slow),
+        pytest.param(start_slurm_tasks, 2, "train_and_eval", marks=pytest.mark.slow),
     ],
 )
-def test_several_workers_train_as_one(whole, tmp_path, launch, count):
-    arguments, overrides, model_dir = whole
-    command = [*arguments, f"--model_dir={tmp_path / 'run'}"]
-    done = [ended(worker) for worker in launch(count, *command, overrides=overrides)]
+def test_several_workers_train_as_one(whole, tmp_path, launch, count, mode):
+    overrides, model_dir = whole
+    workers = launch(count, *command(mode, tmp_path / "run"), overrides=overrides)
+    done = [ended(worker) for worker in workers]
     assert [status for status, _, _ in done] == [0] * count, done
     assert all(not output for _, output, _ in done[1:])  # the chief alone speaks
     check_same_training(model_dir, tmp_path / "run")
-    metrics = [json.loads((p / "eval" / "metrics.json").read_text()) for p in (model_dir, tmp_path / "run")]
-    assert metrics[0].keys() == metrics[1].keys()
-    for name in metrics[0].keys() - {"per_class"}:
-        assert metrics[0][name] == pytest.approx(metrics[1][name], abs=1e-3)
-    assert (tmp_path / "run" / "export" / "1" / "saved_model.pb").exists()
+    for file in ("eval/metrics.json", "export/1/saved_model.pb"):
+        assert (tmp_path / "run" / file).exists() == (mode == "train_and_eval")
 
 
 @pytest.mark.slow
 def test_evaluation_is_the_same_however_it_is_split(whole, tmp_path):
-    _, _, model_dir = whole
+    _, model_dir = whole
     shutil.copytree(model_dir, tmp_path / "run")
-    command = ["--mode=eval", f"--model_dir={tmp_path / 'run'}"]
     files = [tmp_path / "run" / "eval" / name for name in ("metrics.json", "detections.json")]
     texts = []
     for count in (1, 2, 4):
-        done = [ended(worker) for worker in start_workers(count, *command)]
+        workers = start_workers(count, "--mode=eval", f"--model_dir={tmp_path / 'run'}")
+        done = [ended(worker) for worker in workers]
         assert [status for status, _, _ in done] == [0] * count, done
         texts.append([file.read_text() for file in files])
         for file in files:
@@ -139,12 +131,10 @@ def test_evaluation_is_the_same_however_it_is_split(whole, tmp_path):
 
 @pytest.mark.slow
 def test_the_loss_of_a_worker_ends_the_others_and_all_can_go_on(whole, tmp_path):
-    arguments, overrides, _ = whole
-    overrides = [*overrides, "train.steps=40", "train.eval_every=0"]
+    overrides = [*whole[0], "train.steps=40"]
     fingerprint = []
     for name in ("whole", "cut"):
-        command = [*arguments, f"--model_dir={tmp_path / name}"]
-        workers = start_workers(2, *command, overrides=overrides)
+        workers = start_workers(2, *command("train", tmp_path / name), overrides=overrides)
         if name == "cut":
             while Checkpoints(tmp_path / name).find() is None:
                 time.sleep(0.05)
@@ -154,7 +144,7 @@ def test_the_loss_of_a_worker_ends_the_others_and_all_can_go_on(whole, tmp_path)
             assert errors.count("error: another worker has gone") == 1, errors
             assert "start all 2 again" in errors
             ended(workers[1])
-            workers = start_workers(2, *command, overrides=overrides)
+            workers = start_workers(2, *command("train", tmp_path / name), overrides=overrides)
         done = [ended(worker) for worker in workers]
         assert [status for status, _, _ in done] == [0, 0], done
         fingerprint.append(fingerprints(tmp_path / name))
@@ -163,9 +153,8 @@ def test_the_loss_of_a_worker_ends_the_others_and_all_can_go_on(whole, tmp_path)
 
 @pytest.mark.slow
 def test_sigterm_of_one_worker_saves_and_stops_all(whole, tmp_path):
-    arguments, overrides, _ = whole
-    command = [*arguments, f"--model_dir={tmp_path / 'run'}"]
-    workers = start_workers(2, *command, overrides=[*overrides, "train.steps=400", "train.eval_every=0"])
+    overrides = [*whole[0], "train.steps=400"]
+    workers = start_workers(2, *command("train", tmp_path / "run"), overrides=overrides)
     while Checkpoints(tmp_path / "run").find() is None:
         time.sleep(0.05)
     workers[1].terminate()
@@ -178,13 +167,14 @@ def test_sigterm_of_one_worker_saves_and_stops_all(whole, tmp_path):
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments(whole, tmp_path):
     """Whatever it was doing: starting, tracing, training, saving, evaluating, exporting."""
-    arguments, overrides, model_dir = whole
-    command = [*arguments, f"--model_dir={tmp_path / 'run'}"]
-    draw, kills, seconds = random.Random(0), 0, 12.0
+    overrides, model_dir = whole
+    overrides = [*overrides, "train.eval_every=3"]
+    arguments = command("train_and_eval", tmp_path / "run")
+    draw, kills = random.Random(0), 0
     while kills < 20:
-        running = start(*command, overrides=overrides)
+        running = start(*arguments, overrides=overrides)
         try:
-            running.wait(draw.uniform(2, seconds))
+            running.wait(draw.uniform(3, 25))
         except subprocess.TimeoutExpired:
             running.kill()
         status, _, errors = ended(running)
@@ -194,6 +184,6 @@ def test_killed_at_twenty_random_moments(whole, tmp_path):
         assert status == 0, errors
         assert fingerprints(tmp_path / "run") == fingerprints(model_dir)
         shutil.rmtree(tmp_path / "run")  # from the start again
-    status, _, errors = main(*command, overrides=overrides)
+    status, _, errors = main(*arguments, overrides=overrides)
     assert status == 0, errors
     assert fingerprints(tmp_path / "run") == fingerprints(model_dir)
