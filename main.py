@@ -1,5 +1,6 @@
 """Trains, evaluates, shows and exports detectors. `python main.py --help` lists the flags."""
 
+import errno
 import importlib
 import os
 import re
@@ -14,6 +15,7 @@ from absl import app, flags, logging
 from fpn_tf import config as config_lib
 from fpn_tf.errors import ConfigError, UserError
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 MODES = ("train_and_eval", "train", "inspect", "eval", "predict", "export", "import_weights")
 
 MODE = flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
@@ -105,6 +107,12 @@ def main(arguments):
         run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        where = error.filename or MODEL_DIR.value
+        print(f"error: {where}: {error.strerror}; what was saved before is whole", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -22,6 +22,7 @@ WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = None\n"
 
 def run_on_jax(*arguments):
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # compiles in half the time
     environment.pop("PYTEST_XDIST_WORKER", None)
     return subprocess.run(
         [sys.executable, *arguments],

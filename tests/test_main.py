@@ -50,12 +50,12 @@ def test_train_and_eval_leaves_everything_behind(trained):
         assert word in output
 
 
-def test_a_second_run_goes_on_where_the_first_stopped(trained, tmp_path):
+def test_a_second_run_goes_on_where_the_first_stopped(trained, tmp_path, main_here):
     _, model_dir, _ = trained
     copy = tmp_path / "run"
     shutil.copytree(model_dir, copy)
     # No --experiment: the run's own config.json is read.
-    status, output, errors = main("--mode=train", f"--model_dir={copy}", overrides=["train.steps=6"])
+    status, output, errors = main_here("--mode=train", f"--model_dir={copy}", overrides=["train.steps=6"])
     assert status == 0, errors
     assert "going on from" in output
     assert "step 4 of 6" in output

@@ -8,7 +8,6 @@ import signal
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from conftest import folder_overrides, make_coco_folder, make_tiny_config
 
 from fpn_tf import checkpoint
@@ -32,12 +31,18 @@ def run(config, model_dir, evaluate=None):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run of four steps: (config, model_dir, weights)."""
+    """A run of four steps, portrait and landscape in turn: (config, model_dir, weights)."""
     folder = tmp_path_factory.mktemp("loop")
     root = make_coco_folder(folder / "data")
     config = override(make_tiny_config(), folder_overrides(root))
-    model, step = run(config, folder / "whole")
+    traces, original = [], FasterRCNN.compute_losses
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FasterRCNN, "compute_losses", lambda *a: traces.append(1) or original(*a))
+        model, step = run(config, folder / "whole")
     assert step == 4
+    assert len(traces) == 1  # one serves every canvas
+    records = open_dataset(config.data, "train").records
+    assert len({p.canvas for p in itertools.islice(training_plan(records, config.data, 2, 0), 4)}) == 2
     return config, folder / "whole", model.get_weights()
 
 
@@ -47,6 +52,20 @@ def trained(finished, tmp_path):
     config, model_dir, weights = finished
     shutil.copytree(model_dir, tmp_path / "whole")
     return config, tmp_path / "whole", weights
+
+
+@pytest.fixture
+def idle_steps(monkeypatch):
+    """Steps that learn nothing and are not traced, for tests of what happens between them."""
+
+    def make(model, optimizer, *rest):
+        def step(x, y, stop):
+            optimizer.iterations.assign_add(1)
+            return StepResult(Losses(*[1.0] * 5), True, stop)
+
+        return step
+
+    monkeypatch.setattr(loop, "make_train_step", make)
 
 
 def test_a_run_logs_and_checkpoints(trained):
@@ -88,7 +107,7 @@ def test_a_run_that_was_cut_off_ends_bit_equal(trained, tmp_path):
     assert state_of(checkpoints.find())["AP"] == 0.25
 
 
-def test_sigterm_saves_before_leaving(trained, tmp_path):
+def test_sigterm_saves_before_leaving(trained, tmp_path, idle_steps):
     config, _, _ = trained
     whole = open_dataset(config.data, "train")
 
@@ -121,7 +140,7 @@ def test_a_damaged_checkpoint_is_passed_over(trained, caplog):
     assert Checkpoints(model_dir).find().name == "step_00000002"
 
 
-def test_the_newest_and_the_best_are_kept(trained, tmp_path):
+def test_the_newest_and_the_best_are_kept(trained, tmp_path, idle_steps):
     config, _, _ = trained
     averages = iter([0.3, 0.5, 0.4])
     few = [f"train.{key}" for key in ("steps=6", "eval_every=2", "keep_checkpoints=1", "checkpoint_every=1")]
@@ -211,7 +230,7 @@ def test_going_back_has_an_end(trained, tmp_path, monkeypatch):
     assert taken == [0, 1, 2]  # the first two were passed over
 
 
-def test_a_full_disk_loses_nothing(trained, tmp_path, monkeypatch):
+def test_a_full_disk_loses_nothing(trained, tmp_path, monkeypatch, idle_steps):
     config, model_dir, _ = trained
     before = Checkpoints(model_dir).find()
 
@@ -276,12 +295,3 @@ def test_another_way_to_train(trained, tmp_path):
     model, _ = run(override(config, changes), tmp_path / "other")
     assert all(np.isfinite(w).all() for w in model.get_weights())
     assert any((a != b).any() for a, b in zip(weights, model.get_weights()))
-
-
-def test_one_trace_serves_both_orientations(folder_config, tmp_path, monkeypatch):
-    traces = []
-    original = FasterRCNN.compute_losses
-    monkeypatch.setattr(FasterRCNN, "compute_losses", lambda *a: traces.append(1) or original(*a))
-    run(override(folder_config, ["train.steps=6"]), tmp_path / "traces")
-    assert len(traces) == 1
-    assert tf.distribute.get_strategy().num_replicas_in_sync == 1
