@@ -9,6 +9,7 @@ checkpoints/best/                              a copy of the one of the best AP
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from fpn_tf import files
 from fpn_tf.errors import CheckpointError
 
 WEIGHTS_FILE, TRAINING_FILE = "model.weights.h5", "training.weights.h5"
+ROOM = 1.05  # of the bytes of the numbers alone
 OPTIMIZER_FILE, CONFIG_FILE, STATE_FILE = "optimizer.npz", "config.json", "state.json"
 
 
@@ -39,18 +41,20 @@ class Checkpoints:
         self.folder = pathlib.Path(model_dir) / "checkpoints"
         self.keep, self.keep_every = keep, keep_every
 
-    def save(self, step, write, **state):
+    def save(self, step, write, size=0, **state):
         """Makes the checkpoint of `step`, then removes what need not be kept.
 
         Args:
             step: int; imported weights are step 0.
             write: folder -> None, writes its files there.
+            size: bytes that it will write: refused beforehand where the disk has no room, since
+                HDF5 does not survive a disk that runs full.
             **state: JSON values to find in `state_of` again.
 
         Raises:
             CheckpointError: it cannot be written; the earlier ones are whole.
         """
-        with self._folder_written_whole(self._of(step)) as folder:
+        with self._folder_written_whole(self._of(step), size) as folder:
             write(folder)
             _seal(folder, {"step": int(step)} | state)
         for old in self._steps()[: -self.keep]:
@@ -62,7 +66,8 @@ class Checkpoints:
         source, best = self._of(step), self.find("best")
         state = state_of(source) | {"AP": float(average_precision)}
         if best is None or state_of(best).get("AP", -1.0) < average_precision:
-            with self._folder_written_whole(self.folder / "best") as folder:
+            size = sum(path.stat().st_size for path in source.iterdir())
+            with self._folder_written_whole(self.folder / "best", size) as folder:
                 for path in source.iterdir():
                     shutil.copyfile(path, folder / path.name)
                 _seal(folder, state)
@@ -91,11 +96,13 @@ class Checkpoints:
         return sorted(self.folder.glob("step_????????"))
 
     @contextlib.contextmanager
-    def _folder_written_whole(self, folder):
+    def _folder_written_whole(self, folder, size):
         beside = folder.with_name(f".{folder.name}.part")
         try:
             shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir(parents=True)
+            if shutil.disk_usage(beside).free < size * ROOM:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             yield beside
             shutil.rmtree(_old(folder), ignore_errors=True)
             if folder.exists():
@@ -103,7 +110,8 @@ class Checkpoints:
             os.replace(beside, folder)
             _sync(self.folder)
         except (OSError, RuntimeError) as error:  # HDF5 raises either where the disk is full
-            reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+            number = getattr(error, "errno", None)
+            reason = os.strerror(number) if number else str(error).strip().splitlines()[0]
             raise CheckpointError(
                 f"{folder}: cannot be written ({reason}); what was saved before is whole, "
                 "and the same command goes on from there"

@@ -1,6 +1,7 @@
 """What a training run carries from step to step, and how it comes back from a checkpoint."""
 
 import contextlib
+import math
 
 import keras
 import numpy as np
@@ -56,7 +57,10 @@ class TrainingState:
 
     def save(self, checkpoints):
         """Writes the checkpoint of the current step. Raises: CheckpointError."""
-        checkpoints.save(self.step, self._write, skipped=sorted(self.skipped))
+        copies = 2 if self.averages else 1
+        numbers = [*self.model.weights * copies, *self.optimizer.variables]
+        size = 4 * sum(math.prod(v.shape) for v in numbers)  # all are float32, or as small
+        checkpoints.save(self.step, self._write, size, skipped=sorted(self.skipped))
 
     def _write(self, folder):
         with self.averaged():

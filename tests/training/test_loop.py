@@ -245,6 +245,12 @@ def test_a_full_disk_loses_nothing(trained, tmp_path, monkeypatch, idle_steps):
     assert Checkpoints(model_dir).find() == before
     assert not list(Checkpoints(model_dir).folder.glob(".*"))  # the half is gone
 
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
+    with pytest.raises(CheckpointError, match=r"step_00000006: cannot be written \(No space left"):
+        run(override(config, ["train.steps=6"]), model_dir)
+    assert Checkpoints(model_dir).find() == before
+
 
 def test_averaged_weights(trained, tmp_path):
     """The first step's weights, then 0.9 of the average and 0.1 of the new ones."""
