@@ -163,3 +163,21 @@ def main_here(capfd, monkeypatch):
 
     yield run
     module.flags.FLAGS.unparse_flags()
+
+
+@pytest.fixture
+def idle_steps(monkeypatch):
+    """Steps that learn nothing and are not traced, for tests of what happens between them."""
+
+    from fpn_tf.structures import Losses
+    from fpn_tf.training import loop
+    from fpn_tf.training.step import StepResult
+
+    def make(model, optimizer, *rest):
+        def step(x, y, stop):
+            optimizer.iterations.assign_add(1)
+            return StepResult(Losses(*[1.0] * 5), True, stop)
+
+        return step
+
+    monkeypatch.setattr(loop, "make_train_step", make)

@@ -1,10 +1,15 @@
 """Picking rows of a batch: by index, and the best by score."""
 
+import keras
 from keras import ops
 
 
 def gather_rows(x, indices):
     """x [B, N, ...] and indices [B, S] -> [B, S, ...]: row indices[b, s] of each x[b]."""
+    if keras.config.backend() == "tensorflow":
+        from fpn_tf.geometry import tf_kernels
+
+        return tf_kernels.gather_rows(x, indices)
     count = ops.shape(x)[1]
     first = ops.arange(ops.shape(x)[0], dtype="int32")[:, None] * count
     return ops.take(ops.reshape(x, [-1, *x.shape[2:]]), indices + first, axis=0)

@@ -55,20 +55,6 @@ def trained(finished, tmp_path):
     return config, tmp_path / "whole", weights
 
 
-@pytest.fixture
-def idle_steps(monkeypatch):
-    """Steps that learn nothing and are not traced, for tests of what happens between them."""
-
-    def make(model, optimizer, *rest):
-        def step(x, y, stop):
-            optimizer.iterations.assign_add(1)
-            return StepResult(Losses(*[1.0] * 5), True, stop)
-
-        return step
-
-    monkeypatch.setattr(loop, "make_train_step", make)
-
-
 def test_a_run_logs_and_checkpoints(trained):
     config, model_dir, weights = trained
     lines = [json.loads(line) for line in (model_dir / "train.jsonl").read_text().splitlines()]
