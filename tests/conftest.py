@@ -12,13 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
-    import tensorflow as tf
-
-    # For tests with replicas; it must be told before the first op.
-    devices = [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
-
 from fpn_tf.config import (
     Config,
     DataConfig,
@@ -31,6 +24,20 @@ from fpn_tf.config import (
 )
 
 LONG_FILES = ("test_jax", "test_loop", "test_survival", "test_main", "test_export", "test_readme")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_cpu_devices():
+    """For tests with replicas: TensorFlow wants to be told before its first op.
+
+    Not at import: torchvision, where a test compares with it, has to be imported before TensorFlow.
+    """
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        return
+    import tensorflow as tf
+
+    devices = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
 
 
 def pytest_collection_modifyitems(items):
