@@ -7,7 +7,8 @@ BCCD holds `annotations/train.json`, `annotations/val.json` (COCO format) and `i
 ResNet-50 in Caffe's convention (BGR, stride in the 1x1) under torchvision's names.
 
 Result of the 200 steps on two CPU cores, 5 s each: AP .578, AP50 .894, AP75 .663 (small .337, medium
-.459, large .675); RBC .566, WBC .743, platelets .425.
+.459, large .675); RBC .566, WBC .743, platelets .425. One run; since then the draw of RoIs has other
+random numbers, and it was not repeated.
 """
 
 from fpn_tf.config import Config, DataConfig, EvalConfig, ModelConfig, ROIConfig, TrainConfig

@@ -17,6 +17,12 @@ class Record(NamedTuple):
     classes: Any  # [G] int32, 1..K
 
 
+def boxes_at(record, size):
+    """The boxes of a Record [G, 4] float32, in pixels of the photo resized to (height, width)."""
+    scale = [size[1] / record.size[1], size[0] / record.size[0]] * 2
+    return record.boxes * np.asarray(scale, np.float32)
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Records, how to read their photos, and the ground truth that evaluation needs.

@@ -6,6 +6,7 @@ import numpy as np
 from absl import logging
 
 from fpn_tf import photos
+from fpn_tf.data.dataset import boxes_at
 from fpn_tf.data.plan import canvas_for, training_canvases
 from fpn_tf.errors import DataError, PhotoError
 
@@ -72,9 +73,7 @@ class Loader:
         kind = self.data.resize
         size = photos.resized_size(record.size, plan.short_sides[slot], self.data.max_side, kind)
         image = photos.resize(photo, size, kind)
-        boxes = record.boxes * np.asarray(
-            [size[1] / record.size[1], size[0] / record.size[0]] * 2, np.float32
-        )
+        boxes = boxes_at(record, size)
         if plan.flips[slot]:
             image = image[:, ::-1]
             boxes = np.stack([size[1] - boxes[:, 2], boxes[:, 1], size[1] - boxes[:, 0], boxes[:, 3]], axis=1)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fpn_tf import photos
+from fpn_tf.data.dataset import boxes_at
 from fpn_tf.data.loader import allowed_bad_files
 from fpn_tf.errors import DataError, PhotoError
 from fpn_tf.geometry.anchor_grid import base_anchors
@@ -64,7 +65,7 @@ def survey(dataset, config):
     classes = np.concatenate([r.classes for r in records])
     per_class = np.bincount(classes, minlength=len(dataset.class_names) + 1)[1:].tolist()
     sizes = np.asarray([r.size for r in records], float)
-    boxes = np.concatenate([_resized_boxes(r, config.data) for r in records])
+    boxes = np.concatenate([boxes_at(r, _shown_size(r, config.data)) for r in records])
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     return Survey(
         photos=len(records),
@@ -87,20 +88,19 @@ def annotation_findings(dataset):
     for annotation in dataset.coco["annotations"]:
         x, y, width, height = annotation["bbox"]
         image = images[annotation["image_id"]]
-        told = f"annotation {annotation['id']} of image {image['id']} ({x:g}, {y:g}, {width:g}, {height:g})"
         inside = min(x + width, image["width"]) > max(x, 0) and min(y + height, image["height"]) > max(y, 0)
         beyond = max(-x, -y, x + width - image["width"], y + height - image["height"])
         if not (inside and width > 0 and height > 0):
-            flat.append(told)
+            flat.append(annotation)
         elif beyond > TOLERANCE:
-            outside.append(told)
+            outside.append(annotation)
         seen.add(annotation["category_id"])
     empty = [c["name"] for c in dataset.coco["categories"] if c["id"] not in seen]
     bare = [f"image {r.image_id}" for r in dataset.records if not len(r.boxes)]
     return _findings(
         {
-            "boxes have no area inside their photo, left out": flat,
-            "boxes reach outside their photo, clipped": outside,
+            "boxes have no area inside their photo, left out": [_told(a) for a in flat],
+            "boxes reach outside their photo, clipped": [_told(a) for a in outside],
             "classes without a box": empty,
             "photos without a box": bare,
         }
@@ -164,11 +164,8 @@ def anchor_coverage(records, config):
     """
     best, areas = [], []
     for record in records:
-        boxes = _resized_boxes(record, config.data)
-        size = photos.resized_size(
-            record.size, config.data.short_side, config.data.max_side, config.data.resize
-        )
-        best.append(best_anchor_iou(boxes, photos.canvas_size(size), config.model.rpn))
+        size = _shown_size(record, config.data)
+        best.append(best_anchor_iou(boxes_at(record, size), photos.canvas_size(size), config.model.rpn))
         areas.append(np.prod(record.boxes[:, 2:] - record.boxes[:, :2], axis=1))
     best, areas = np.concatenate(best), np.concatenate(areas)
     found = {}
@@ -209,9 +206,13 @@ def best_anchor_iou(boxes, canvas, rpn):
     return best
 
 
-def _resized_boxes(record, data):
-    size = photos.resized_size(record.size, data.short_side, data.max_side, data.resize)
-    return record.boxes * np.asarray([size[1] / record.size[1], size[0] / record.size[0]] * 2)
+def _shown_size(record, data):
+    return photos.resized_size(record.size, data.short_side, data.max_side, data.resize)
+
+
+def _told(annotation):
+    box = ", ".join(f"{value:g}" for value in annotation["bbox"])
+    return f"annotation {annotation['id']} of image {annotation['image_id']} ({box})"
 
 
 def _findings(kinds):

@@ -43,7 +43,6 @@ def train(config, dataset, model_dir, cluster, evaluate=None):
     settings = config.train
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    console.quiet = not cluster.is_chief
     run = _Run(config, dataset, model_dir, cluster, evaluate)
     with caught_signals() as run.caught, errors_of(run.loader), cluster.lost_worker:
         run.to_the_end()
@@ -62,8 +61,10 @@ class _Run:
         usable_indices(dataset.records, config.data)  # none: an error, before anything starts
         self.loader = Loader(dataset, config.data)
         self.checkpoints = Checkpoints(model_dir, settings.keep_checkpoints, settings.keep_every)
+        newest = self.checkpoints.find()  # hashes it whole: once is enough
+        self.is_rated = newest is not None and "AP" in state_of(newest)
         with cluster.strategy.scope():
-            self.state, told = start(config, self.checkpoints.find())
+            self.state, told = start(config, newest)
         if told:
             console.print(told)
         steps = cluster.everyones(self.state.step)
@@ -77,7 +78,7 @@ class _Run:
     def to_the_end(self):
         """All steps, going back to a checkpoint where the config asks for it."""
         settings, restores = self.config.train, 0
-        if self.evaluation_is_due() and "AP" not in state_of(self.checkpoints.find()):
+        if self.evaluation_is_due() and not self.is_rated:
             self.evaluate_now()  # the run was cut off just before it
         if settings.on_nonfinite == "restore" and not self.state.step:
             self.save()  # there must be something to go back to

@@ -22,7 +22,7 @@ from fpn_tf.errors import CheckpointError, InterruptedRunError, NonFiniteLossErr
 from fpn_tf.models.faster_rcnn import FasterRCNN
 from fpn_tf.structures import Losses
 from fpn_tf.training import loop
-from fpn_tf.training.step import StepResult
+from fpn_tf.training.step import StepResult, make_train_step
 
 
 def run(config, model_dir, evaluate=None):
@@ -197,6 +197,33 @@ def test_a_bad_batch_can_be_passed_over(trained, tmp_path, monkeypatch):
     assert taken == [5, 6]
 
 
+@pytest.mark.slow
+def test_a_batch_that_was_passed_over_stays_so_bit_equal(trained, tmp_path, monkeypatch):
+    config, _, _ = trained
+    config = override(config, ["train.on_nonfinite=restore", "train.max_restores=1", "train.steps=6"])
+
+    def make(model, optimizer, *rest):
+        step = make_train_step(model, optimizer, *rest)
+
+        def spoiled(x, y, stop):
+            result = step(x, y, stop)
+            if int(optimizer.iterations) != 4:
+                return result
+            model.trainable_variables[0].assign(model.trainable_variables[0] * np.nan)
+            return result._replace(finite=False)
+
+        return spoiled
+
+    monkeypatch.setattr(loop, "make_train_step", make)
+    model, _ = run(config, tmp_path / "skip")
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+    shutil.rmtree(Checkpoints(tmp_path / "skip").find())
+    monkeypatch.setattr(loop, "make_train_step", make_train_step)
+    again, _ = run(config, tmp_path / "skip")
+    for a, b in zip(model.get_weights(), again.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_going_back_has_an_end(trained, tmp_path, monkeypatch):
     config, _, _ = trained
     taken = []
@@ -279,9 +306,17 @@ def test_rematerialisation_changes_nothing_but_the_memory(trained, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_another_way_to_train(trained, tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("precision=mixed_float16", "optimizer=adamw", "ema_decay=0.5"),
+        pytest.param(("precision=mixed_float16",), marks=pytest.mark.slow),
+        pytest.param(("precision=mixed_bfloat16",), marks=pytest.mark.slow),
+        pytest.param(("optimizer=adamw",), marks=pytest.mark.slow),
+    ],
+)
+def test_other_ways_to_train(trained, tmp_path, changes):
     config, _, weights = trained
-    changes = [f"train.{key}" for key in ("precision=mixed_float16", "optimizer=adamw", "ema_decay=0.5")]
-    model, _ = run(override(config, changes), tmp_path / "other")
+    model, _ = run(override(config, [f"train.{change}" for change in changes]), tmp_path / "other")
     assert all(np.isfinite(w).all() for w in model.get_weights())
     assert any((a != b).any() for a, b in zip(weights, model.get_weights()))

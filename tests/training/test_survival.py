@@ -152,6 +152,20 @@ def test_the_loss_of_a_worker_ends_the_others_and_all_can_go_on(whole, tmp_path)
 
 
 @pytest.mark.slow
+def test_sigterm_saves_and_the_next_run_goes_on(whole, tmp_path):
+    overrides, model_dir = whole
+    running = start(*command("train", tmp_path / "run"), overrides=overrides)
+    while Checkpoints(tmp_path / "run").find() is None and running.poll() is None:
+        time.sleep(0.005)
+    running.terminate()
+    status, _, errors = ended(running)
+    assert (status, "SIGTERM at step" in errors) in {(1, True), (0, False)}  # it may have been at the end
+    status, _, errors = main(*command("train", tmp_path / "run"), overrides=overrides)
+    assert status == 0, errors
+    assert fingerprints(tmp_path / "run") == fingerprints(model_dir)
+
+
+@pytest.mark.slow
 def test_sigterm_of_one_worker_saves_and_stops_all(whole, tmp_path):
     overrides = [*whole[0], "train.steps=400"]
     workers = start_workers(2, *command("train", tmp_path / "run"), overrides=overrides)
