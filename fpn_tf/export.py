@@ -7,7 +7,8 @@ import shutil
 import keras
 import tensorflow as tf
 
-from fpn_tf.photos import CANVAS_MULTIPLE
+from fpn_tf import photos
+from fpn_tf.backend import frozen, held
 
 
 def export(model, folder):
@@ -34,14 +35,24 @@ def export(model, folder):
     beside = folder / f".{target.name}.part"
     shutil.rmtree(beside, ignore_errors=True)
 
+    # One function within both signatures, so that its constants are written once.
+    spec = {
+        "images": tf.TensorSpec([None, None, None, 3], photos.pixel_dtype(model.config.data.resize)),
+        "image_sizes": tf.TensorSpec([None, 2], tf.int32),
+    }
+    net = tf.function(frozen(model), input_signature=[spec], autograph=False)
+
     def serve_bytes(image_bytes):
-        return _serve_bytes(model, image_bytes)
+        return _serve_bytes(model, net, image_bytes)
 
     def serve_tensor(image_tensor):
-        return _serve_tensor(model, image_tensor)
+        return _serve_tensor(model, net, image_tensor)
 
     archive = keras.export.ExportArchive()
-    archive.track(model)
+    constants = {id(variable) for variable in held(model)}
+    rest = tf.Module()
+    rest.weights = [variable.value for variable in model.variables if id(variable) not in constants]
+    archive.track(rest)
     archive.add_endpoint("serving_default", serve_bytes, [tf.TensorSpec([None], tf.string, "image_bytes")])
     archive.add_endpoint(
         "image_tensor", serve_tensor, [tf.TensorSpec([None, None, None, 3], tf.uint8, "image_tensor")]
@@ -51,13 +62,13 @@ def export(model, folder):
     return target
 
 
-def _serve_bytes(model, image_bytes):
+def _serve_bytes(model, net, image_bytes):
     """Photo by photo: their sizes differ, and a photo's result must not depend on the others."""
 
     def detect(data):
         # Decodes PNG as well; this transform is the one that Pillow uses.
         photo = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
-        return {name: value[0] for name, value in _serve_tensor(model, photo[None]).items()}
+        return {name: value[0] for name, value in _serve_tensor(model, net, photo[None]).items()}
 
     limit = model.max_detections
     signature = {
@@ -69,15 +80,15 @@ def _serve_bytes(model, image_bytes):
     return tf.map_fn(detect, image_bytes, fn_output_signature=signature)
 
 
-def _serve_tensor(model, photos):
+def _serve_tensor(model, net, images):
     data = model.config.data
-    photo_size = tf.shape(photos)[1:3]
+    photo_size = tf.shape(images)[1:3]
     size = resized_size(photo_size, data.short_side, data.max_side, data.resize)
-    images = resize(photos, size, data.resize)
-    bottom, right = tf.unstack(-size % CANVAS_MULTIPLE)
+    images = resize(images, size, data.resize)
+    bottom, right = tf.unstack(-size % photos.CANVAS_MULTIPLE)
     images = tf.pad(images, [[0, 0], [0, bottom], [0, right], [0, 0]])
-    sizes = tf.repeat(size[None], tf.shape(photos)[0], axis=0)
-    found = model({"images": images, "image_sizes": sizes}, training=False)
+    sizes = tf.repeat(size[None], tf.shape(images)[0], axis=0)
+    found = net({"images": images, "image_sizes": sizes})
     height, width = tf.unstack(tf.cast(photo_size, tf.float32))
     limits = tf.stack([width, height, width, height])
     scale = tf.cast(tf.tile((photo_size / size)[::-1], [2]), tf.float32)
@@ -105,7 +116,7 @@ def resized_size(size, short_side, max_side, kind):
     return tf.maximum(tf.cast(sides, tf.int32), 1)
 
 
-def resize(photos, size, kind):
+def resize(images, size, kind):
     """`fpn_tf.photos.resize` on a uint8 tensor [b, h, w, 3].
 
     Pillow's way goes width first, rounded, then height: the two passes with whole numbers between
@@ -113,8 +124,8 @@ def resize(photos, size, kind):
     otherwise.
     """
     if kind != "detectron2":
-        return tf.image.resize(tf.cast(photos, tf.float32), size)
-    for axes in ((tf.shape(photos)[1], size[1]), (size[0], size[1])):
-        exact = tf.image.resize(tf.cast(photos, tf.float32), tf.stack(axes), antialias=True)
-        photos = tf.cast(tf.clip_by_value(tf.floor(exact + 0.5), 0, 255), tf.uint8)
-    return photos
+        return tf.image.resize(tf.cast(images, tf.float32), size)
+    for axes in ((tf.shape(images)[1], size[1]), (size[0], size[1])):
+        exact = tf.image.resize(tf.cast(images, tf.float32), tf.stack(axes), antialias=True)
+        images = tf.cast(tf.clip_by_value(tf.floor(exact + 0.5), 0, 255), tf.uint8)
+    return images

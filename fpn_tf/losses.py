@@ -8,6 +8,8 @@ its quota, which all but the smallest do.
 
 from keras import ops
 
+from fpn_tf.geometry.selection import gather_rows
+
 
 def mean_per_image(values, valid):
     """Mean over images of (sum of the valid values / number of valid entries, at least 1).
@@ -65,7 +67,8 @@ def head_losses(logits, deltas, targets, beta):
     log_scores = ops.log_softmax(logits, axis=-1)
     cross_entropy = -ops.take_along_axis(log_scores, targets.classes[..., None], axis=-1)[..., 0]
     foreground = targets.classes > 0
-    own = ops.maximum(targets.classes - 1, 0)
-    own_deltas = ops.take_along_axis(deltas, own[..., None, None], axis=2)[:, :, 0]  # [B, R, 4]
+    rois, classes = ops.shape(deltas)[1], deltas.shape[2]
+    own = ops.arange(rois, dtype="int32") * classes + ops.maximum(targets.classes - 1, 0)
+    own_deltas = gather_rows(ops.reshape(deltas, [-1, rois * classes, 4]), own)  # [B, R, 4]
     distance = smooth_l1(own_deltas, targets.deltas, beta) * ops.cast(foreground, "float32")
     return mean_per_image(cross_entropy, targets.valid), mean_per_image(distance, targets.valid)

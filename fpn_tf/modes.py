@@ -13,6 +13,7 @@ from absl import logging
 from fpn_tf import config as config_lib
 from fpn_tf import export as export_lib
 from fpn_tf import files, inspection, photos, predict, visualize
+from fpn_tf.backend import frozen
 from fpn_tf.checkpoint import Checkpoints, write_model
 from fpn_tf.cluster import make_cluster
 from fpn_tf.data.pipeline import open_dataset
@@ -78,7 +79,7 @@ def evaluate(model_dir, overrides, checkpoint):
         config, model, step = load_model_dir(model_dir, overrides, checkpoint)
     dataset = open_dataset(config.data, "eval")
     config = model.config = _with_ids(config, dataset)
-    found = _with_bar(evaluator.make_detector(model, dataset, config, cluster), dataset)
+    found = _with_bar(evaluator.make_detector(model, dataset, config, cluster, frozen(model)), dataset)
     if cluster.is_chief:
         metrics = _score(config, dataset, found, model_dir, step)
         draw_pictures(config, model, dataset, model_dir)

@@ -12,7 +12,7 @@ from fpn_tf.errors import DataError
 from fpn_tf.evaluation import coco, proposals
 
 
-def make_detector(model, dataset, config, cluster):
+def make_detector(model, dataset, config, cluster, net=None):
     """Compiles what runs a model over a data set, split over the replicas of a cluster.
 
     Args:
@@ -20,6 +20,7 @@ def make_detector(model, dataset, config, cluster):
         dataset: Dataset.
         config: Config.
         cluster: Cluster.
+        net: what gives the detections: the model, as it is at every call, or `backend.frozen` of it.
 
     Returns:
         A function `detect(on_batch)`, to be called by every worker: {index into dataset.records:
@@ -27,6 +28,7 @@ def make_detector(model, dataset, config, cluster):
     """
     loader = Loader(dataset, config.data)
     data, batch_size = config.data, config.eval.batch_size
+    net = net or model
 
     def batches():
         return cluster.distribute(
@@ -35,7 +37,7 @@ def make_detector(model, dataset, config, cluster):
 
     def rows(batch):
         x = {key: batch[key] for key in ("images", "image_sizes")}
-        boxes, scores, classes, valid = model(x, training=False)
+        boxes, scores, classes, valid = net(x)
         # Workers can send each other numbers, no booleans.
         return batch["indices"], batch["image_sizes"], boxes, scores, classes, ops.cast(valid, "int32")
 

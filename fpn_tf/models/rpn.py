@@ -12,7 +12,6 @@ from fpn_tf import losses, photos
 from fpn_tf.backend import compiled_detector, replica_count
 from fpn_tf.geometry.anchor_grid import anchor_grid, base_anchors
 from fpn_tf.geometry.noise import uniform_noise
-from fpn_tf.geometry.selection import gather_rows
 from fpn_tf.models.fpn import FeaturePyramid
 from fpn_tf.models.proposal_decoder import decode_proposals
 from fpn_tf.models.resnet import ResNet
@@ -160,14 +159,11 @@ class RPN(keras.Model):
 
     def rpn_losses(self, y, outputs):
         """(rpn_objectness_loss, rpn_box_loss) of a batch; see `compute_losses`."""
-        config, rpn = self.config.model.rpn, outputs.rpn
-        anchors, logits, deltas = (
-            ops.concatenate([level[name] for name in rpn.logits], axis=axis)
-            for level, axis in ((rpn.anchors, 0), (rpn.logits, 1), (rpn.deltas, 1))
-        )
+        config = self.config.model.rpn
+        anchors = ops.concatenate(list(outputs.rpn.anchors.values()), axis=0)
         noise = uniform_noise(y["sample_seeds"], ops.shape(anchors)[0], RPN_STREAM)
         targets = assign_rpn_targets(anchors, ground_truth(y), noise, config)
-        sampled = gather_rows(logits, targets.indices), gather_rows(deltas, targets.indices)
+        sampled = self.rpn_head.at_anchors(outputs.pyramid, targets.indices)
         return losses.rpn_losses(*sampled, targets, config.smooth_l1_beta)
 
     def compute_losses(self, y, outputs, training=True):
