@@ -30,10 +30,10 @@ def decode_rgb(data, name="photo"):
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            image = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)
             if image.mode.startswith(("I", "F")):  # 16-bit grey: convert() would clip it
                 image = Image.fromarray((np.asarray(image) / 256).clip(0, 255).astype(np.uint8))
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "the file is empty" if not data else str(error).splitlines()[0]
         raise PhotoError(f"{name}: not a readable picture ({reason})") from None
@@ -106,6 +106,22 @@ def resize(photo, size, kind="detectron2"):
     if photo.shape[:2] == (height, width):
         return photo
     return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def enlarge(photo, target):
+    """`resize` to the shape of `target` and into it, within one grey level of Pillow's, by OpenCV.
+
+    Only for speed: it takes a quarter of Pillow's time. OpenCV, an extra, has no antialiasing that
+    is Pillow's, so this is for photos that do not shrink.
+    """
+    import cv2
+
+    cv2.resize(photo, target.shape[1::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+
+
+def mirrored(photo):
+    """A uint8 [H, W, 3] photo with left and right exchanged."""
+    return np.asarray(ImageOps.mirror(Image.fromarray(photo)))
 
 
 def pixel_dtype(kind):

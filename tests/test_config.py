@@ -27,6 +27,7 @@ def test_the_learning_rate_follows_the_batch():
     [
         ("train.stepz=3", "train.stepz: no such key"),
         ("train.steps=many", "train.steps=many: expected a whole number"),
+        ("data.fast_resize=true data.resize=torchvision", "expected data.resize=detectron2, not torchvision"),
         ("train.steps=0", "train.steps=0: expected at least 1"),
         ("train.steps", "expected dotted.key=value"),
         ("train=3", "train: is a section"),
@@ -45,7 +46,7 @@ def test_the_learning_rate_follows_the_batch():
 )
 def test_mistakes_are_told_in_one_line(text, message):
     with pytest.raises(ConfigError) as caught:
-        config.override(Config(), [text])
+        config.override(Config(), text.split())
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -31,6 +31,7 @@ class DataConfig:
     short_side: int = 800  # pixels, of the resized image
     max_side: int = 1333
     resize: str = "detectron2"  # whose: Pillow's on bytes, or float without antialiasing
+    fast_resize: bool = False  # in training: OpenCV enlarges photos, within 1 grey level of Pillow
     train_short_sides: tuple[int, ...] = ()  # scale jitter; empty: always short_side
     flip: bool = True  # horizontal, every second image
     keep_empty: bool = False  # train on images without boxes too
@@ -53,6 +54,10 @@ class DataConfig:
                 f"data.{name}={getattr(self, name)}: expected a positive number of pixels",
             )
         check(self.resize in RESIZES, f"data.resize={self.resize}: expected one of {', '.join(RESIZES)}")
+        check(
+            not self.fast_resize or self.resize == "detectron2",
+            f"data.fast_resize=true: expected data.resize=detectron2, not {self.resize}",
+        )
         longest = max(*self.train_sides, self.short_side)
         check(
             longest <= self.max_side,

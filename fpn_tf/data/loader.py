@@ -8,7 +8,7 @@ from absl import logging
 from fpn_tf import photos
 from fpn_tf.data.dataset import boxes_at
 from fpn_tf.data.plan import canvas_for, training_canvases
-from fpn_tf.errors import DataError, PhotoError
+from fpn_tf.errors import ConfigError, DataError, PhotoError
 
 
 class Loader:
@@ -17,10 +17,15 @@ class Loader:
     Args:
         dataset: Dataset.
         data: DataConfig.
+
+    Raises:
+        ConfigError: `data.fast_resize` without OpenCV.
     """
 
     def __init__(self, dataset, data):
         self.dataset, self.data = dataset, data
+        if data.fast_resize:
+            _prepare_opencv()
         self.bad = {}  # index -> message
         self.failure = None  # the message of the DataError that ended the reading, if any
         self._lock = threading.Lock()
@@ -40,7 +45,7 @@ class Loader:
                 index = self._successor(index, plan.canvas)
                 example = self._load(index, plan, slot)
             examples.append(example)
-        return self._batch(examples, plan.canvas) | {"sample_seeds": plan.sample_seeds}
+        return self._batch(examples, plan.canvas, self.data.fast_resize) | {"sample_seeds": plan.sample_seeds}
 
     def evaluation_batch(self, plan):
         """The readable images of a batch and their `indices` into the records.
@@ -54,11 +59,11 @@ class Loader:
         return self._batch([example for _, example in loaded], plan.canvas) | {"indices": indices}
 
     def _blank(self):
-        image = np.zeros((1, 1, 3), photos.pixel_dtype(self.data.resize))
-        return image, np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
+        photo = np.zeros((1, 1, 3), np.uint8)
+        return photo, (1, 1), np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
 
     def _load(self, index, plan, slot):
-        """(image, boxes, classes) as the plan wants to see them; None for an unreadable photo."""
+        """(photo, size to show it at, boxes, classes); None for an unreadable photo."""
         record = self.dataset.records[index]
         if index in self.bad:
             return None
@@ -70,19 +75,17 @@ class Loader:
         except (PhotoError, OSError) as error:
             self._report(index, str(error))
             return None
-        kind = self.data.resize
-        size = photos.resized_size(record.size, plan.short_sides[slot], self.data.max_side, kind)
-        image = photos.resize(photo, size, kind)
+        size = photos.resized_size(record.size, plan.short_sides[slot], self.data.max_side, self.data.resize)
         boxes = boxes_at(record, size)
-        if plan.flips[slot]:
-            image = image[:, ::-1]
+        if plan.flips[slot]:  # before it is enlarged: fewer pixels to move
+            photo = photos.mirrored(photo)
             boxes = np.stack([size[1] - boxes[:, 2], boxes[:, 1], size[1] - boxes[:, 0], boxes[:, 3]], axis=1)
-        return image, boxes, record.classes
+        return photo, size, boxes, record.classes
 
-    def _batch(self, examples, canvas):
-        """Stacks (image, boxes, classes) triples; boxes are padded to the most of any image."""
+    def _batch(self, examples, canvas, quickly=False):
+        """Resizes and stacks what `_load` gives; boxes are padded to the most of any image."""
         count = len(examples)
-        most = max([len(boxes) for _, boxes, _ in examples], default=0)
+        most = max([len(boxes) for _, _, boxes, _ in examples], default=0)
         batch = {
             "images": np.zeros((count, *canvas, 3), photos.pixel_dtype(self.data.resize)),
             "image_sizes": np.zeros((count, 2), np.int32),
@@ -90,9 +93,12 @@ class Loader:
             "classes": np.zeros((count, max(most, 1)), np.int32),
             "valid": np.zeros((count, max(most, 1)), bool),
         }
-        for i, (image, boxes, classes) in enumerate(examples):
-            height, width = image.shape[:2]
-            batch["images"][i, :height, :width] = image
+        for i, (photo, (height, width), boxes, classes) in enumerate(examples):
+            target = batch["images"][i, :height, :width]
+            if quickly and height >= photo.shape[0] and width >= photo.shape[1]:
+                photos.enlarge(photo, target)
+            else:
+                target[:] = photos.resize(photo, (height, width), self.data.resize)
             batch["image_sizes"][i] = height, width
             batch["boxes"][i, : len(boxes)] = boxes
             batch["classes"][i, : len(boxes)] = classes
@@ -126,6 +132,16 @@ class Loader:
                     f"{len(self.bad)} of {count} photos cannot be read, more than "
                     f"data.max_bad_fraction={self.data.max_bad_fraction}; the last: {message}"
                 )
+
+
+def _prepare_opencv():
+    try:
+        import cv2
+    except ImportError:
+        raise ConfigError(
+            "data.fast_resize=true: needs OpenCV; expected pip install opencv-python-headless"
+        ) from None
+    cv2.setNumThreads(1)  # photos are read in parallel already
 
 
 def allowed_bad_files(count, data):

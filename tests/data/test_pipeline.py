@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from fpn_tf.data import plan as plans
 from fpn_tf.data.dataset import Record
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import evaluation_batches, open_dataset, training_batches
-from fpn_tf.errors import DataError
+from fpn_tf.errors import ConfigError, DataError
 from fpn_tf.evaluation.evaluator import make_detector
 
 
@@ -117,6 +118,31 @@ def test_flipped_and_scaled_boxes_frame_the_same_pixels(folder_config):
                 assert np.abs(batch["images"][0, y, x].astype(int) - colors[label - 1]).max() < 20
                 checked += 1
     assert checked == 10
+
+
+@pytest.mark.parametrize("short_side", [128, 48])  # photos grow, and shrink
+def test_opencv_enlarges_within_one_grey_level(folder_config, short_side):
+    pytest.importorskip("cv2")
+    dataset = open_dataset(folder_config.data, "train")
+    exact = dataclasses.replace(folder_config.data, short_side=short_side, max_side=192)
+    quick = dataclasses.replace(exact, fast_resize=True)
+    for index, flip in ((0, False), (1, True)):
+        plan = plans.BatchPlan(
+            0, (192, 192), np.array([index]), np.array([short_side]), np.array([flip]), np.zeros(1, np.int32)
+        )
+        expected, found = (Loader(dataset, data).training_batch(plan) for data in (exact, quick))
+        difference = np.abs(expected["images"].astype(int) - found["images"])
+        assert difference.max() <= 1
+        assert expected["images"].any()
+        for name in set(expected) - {"images"}:
+            np.testing.assert_array_equal(expected[name], found[name])
+
+
+def test_without_opencv_the_quick_way_is_refused(folder_config, monkeypatch):
+    dataset = open_dataset(folder_config.data, "train")
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ConfigError, match="data.fast_resize=true: needs OpenCV"):
+        Loader(dataset, dataclasses.replace(folder_config.data, fast_resize=True))
 
 
 def test_batches_are_those_of_the_plan_and_resume_in_the_middle(folder_config):
