@@ -16,7 +16,7 @@ from fpn_tf import config as config_lib
 from fpn_tf.errors import ConfigError, UserError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-MODES = ("train_and_eval", "train", "inspect", "eval", "predict", "export", "import_weights")
+MODES = ("train_and_eval", "train", "inspect", "eval", "predict", "export", "import_weights", "benchmark")
 
 MODE = flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
 EXPERIMENT = flags.DEFINE_string(
@@ -43,6 +43,10 @@ DETECTIONS = flags.DEFINE_string("detections", None, "eval: a COCO result file t
 ANNOTATIONS = flags.DEFINE_string(
     "annotations", None, "eval: the COCO annotations that --detections belongs to."
 )
+IMAGE_SIZE = flags.DEFINE_list("image_size", ["800", "1216"], "benchmark: height,width, multiples of 32.")
+BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1"], "benchmark: images at a time.")
+PRECISIONS = flags.DEFINE_list("precisions", ["float32"], "benchmark: of train.precision.")
+REPEATS = flags.DEFINE_integer("repeats", 5, "benchmark: of each stage.", 1)
 
 
 def experiment_config(name):
@@ -68,13 +72,31 @@ def training_config(model_dir):
     return experiment_config(EXPERIMENT.value)
 
 
+def benchmark_arguments(config):
+    """(size, batch sizes, precisions, repeats) of the flags."""
+
+    def numbers(name, multiple=1):
+        texts = flags.FLAGS[name].value
+        if not texts or not all(re.fullmatch("[1-9][0-9]*", t) and int(t) % multiple == 0 for t in texts):
+            raise ConfigError(f"--{name}={','.join(texts)}: expected whole multiples of {multiple}")
+        return tuple(map(int, texts))
+
+    size = numbers("image_size", 32)
+    if len(size) != 2:
+        raise ConfigError(f"--image_size={','.join(IMAGE_SIZE.value)}: expected height,width")
+    for precision in PRECISIONS.value:
+        config_lib.override(config, [f"train.precision={precision}"])  # or its one line
+    return size, numbers("batch_sizes"), tuple(PRECISIONS.value), REPEATS.value
+
+
 def run():
     model_dir = MODEL_DIR.value or f"runs/{EXPERIMENT.value}"
-    if MODE.value in ("train_and_eval", "train", "inspect"):
+    if MODE.value in ("train_and_eval", "train", "inspect", "benchmark"):
         config = config_lib.override(training_config(model_dir), OVERRIDES.value)
+        more = benchmark_arguments(config) if MODE.value == "benchmark" else ()
         from fpn_tf import modes
 
-        getattr(modes, MODE.value)(config, model_dir)
+        getattr(modes, MODE.value)(config, model_dir, *more)
         return
     if MODE.value == "predict" and not IMAGES.value:
         raise ConfigError("--images: missing; expected a folder, a file or a glob pattern of photos")

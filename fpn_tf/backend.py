@@ -1,5 +1,7 @@
 """What differs between Keras' backends outside the geometry kernels."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
@@ -46,8 +48,8 @@ def compiled_detector(model, pixel_dtype):
     return detect
 
 
-def frozen(model):
-    """x -> BatchDetections, to be traced: the model at test time with its present weights.
+def frozen(model, function=None):
+    """x -> BatchDetections, to be traced: the model at test time with the weights of that moment.
 
     Only for speed: on a CPU the kernels are constants of the graph. TensorFlow then multiplies
     frozen batch norms into them once, and oneDNN lays them out as its fastest convolution wants
@@ -55,18 +57,22 @@ def frozen(model):
     layers gain nothing and stay variables. On a GPU, all do.
 
     Args:
-        model: FasterRCNN or RPN.
+        model: FasterRCNN or RPN; or a layer, whose `function` is given.
+        function: something else to trace that uses these weights.
     """
-    values = [(variable, variable.numpy()) for variable in held(model)]
-    if not values:
-        return lambda x: model(x, training=False)
+    function = function or functools.partial(model, training=False)
+    variables = held(model)
+    if not variables:
+        return function
     import tensorflow as tf
 
-    def detect(x):
-        with keras.StatelessScope([(variable, tf.constant(value)) for variable, value in values]):
-            return model(x, training=False)
+    def with_constants(*inputs):
+        with tf.init_scope():
+            values = [variable.numpy() for variable in variables]
+        with keras.StatelessScope([(v, tf.constant(value)) for v, value in zip(variables, values)]):
+            return function(*inputs)
 
-    return detect
+    return with_constants
 
 
 def held(model):

@@ -10,6 +10,7 @@ import rich.box
 import rich.table
 from absl import logging
 
+from fpn_tf import benchmark as benchmarks
 from fpn_tf import config as config_lib
 from fpn_tf import export as export_lib
 from fpn_tf import files, inspection, photos, predict, visualize
@@ -100,6 +101,19 @@ def inspect(config, model_dir):
         for finding in found.findings or ["nothing doubtful"]:
             console.print(f"note: {finding}")
         console.print(f"written: {', '.join(map(str, written))}\n")
+
+
+def benchmark(config, model_dir, size, batch_sizes, precisions, repeats):
+    """Times the stages of a config's detector; tables on the screen, benchmark.json in `model_dir`."""
+    check_writable(model_dir)
+    if not config.model.num_classes:
+        raise ConfigError("model.num_classes=0: --mode=benchmark opens no data; expected a number of classes")
+    found = benchmarks.benchmark(config, size, batch_sizes, precisions, repeats)
+    for table in benchmarks.tables(found):
+        console.print(table)
+    path = pathlib.Path(model_dir) / "benchmark.json"
+    files.write_json(path, found)
+    console.print(f"written: {path}")
 
 
 def score_files(detections, annotations, model_dir):

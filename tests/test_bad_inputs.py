@@ -381,6 +381,24 @@ CASES = {
         ["eval.annotations={tmp}/official/annotations.json"],
         "eval.annotations: has no image",
     ),
+    "benchmark of no classes": (
+        nothing,
+        ["--mode=benchmark", "--experiment=coco_r50_fpn_1x", NEW],
+        ["model.num_classes=0"],
+        "model.num_classes=0: --mode=benchmark opens no data; expected a number of classes",
+    ),
+    "benchmark of a size": (
+        nothing,
+        ["--mode=benchmark", "--experiment=shapes", "--image_size=100,200", NEW],
+        [],
+        "--image_size=100,200: expected whole multiples of 32",
+    ),
+    "benchmark of a precision": (
+        nothing,
+        ["--mode=benchmark", "--experiment=shapes", "--precisions=float64", NEW],
+        [],
+        "train.precision=float64: expected one of float32",
+    ),
     "import of nothing": (nothing, ["--mode=import_weights"], [], "expected --weights=FILE"),
     "import of an absent file": (
         nothing,

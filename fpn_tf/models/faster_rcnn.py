@@ -74,11 +74,15 @@ class FasterRCNN(RPN):
     def detections(self, outputs, image_sizes):
         """NetOutputs -> BatchDetections."""
         logits, deltas = self.classify(outputs.pyramid, outputs.proposals.boxes)
+        return self.decode(logits, deltas, outputs.proposals, image_sizes)
+
+    def decode(self, logits, deltas, proposals, image_sizes):
+        """The box head's outputs on Proposals -> BatchDetections."""
         test = self.config.eval
         return decode_detections(
             logits,
             deltas,
-            outputs.proposals,
+            proposals,
             image_sizes,
             self.config.model.roi.box_weights,
             test.score_threshold,

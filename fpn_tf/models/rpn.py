@@ -99,16 +99,20 @@ class RPN(keras.Model):
 
     def forward(self, inputs, training):
         """Images -> NetOutputs: what both training and detection need."""
-        rpn_config = self.config.model.rpn
         images = self.normalize(inputs["images"], inputs["image_sizes"])
         pyramid = self.fpn(self.backbone(images, training=training), training=training)
         logits, deltas = self.rpn_head(pyramid)
         rpn = RPNOutputs(logits, deltas, self.anchors(pyramid, ops.shape(images)[1:3]))
+        return NetOutputs(pyramid, rpn, self.propose(rpn, inputs["image_sizes"], training))
+
+    def propose(self, rpn, image_sizes, training=False):
+        """RPNOutputs -> Proposals, as many as the config says for training or for detection."""
+        config = self.config.model.rpn
         if training:
-            limits = rpn_config.pre_nms_train, rpn_config.post_nms_train
+            limits = config.pre_nms_train, config.post_nms_train
         else:
-            limits = rpn_config.pre_nms_test, rpn_config.post_nms_test
-        return NetOutputs(pyramid, rpn, decode_proposals(rpn, inputs["image_sizes"], *limits, rpn_config))
+            limits = config.pre_nms_test, config.post_nms_test
+        return decode_proposals(rpn, image_sizes, *limits, config)
 
     def normalize(self, images, image_sizes):
         """RGB of 0..255 [B, H, W, 3] -> float32 in the backbone's convention, 0 outside the image."""

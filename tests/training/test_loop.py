@@ -3,6 +3,8 @@ import errno
 import itertools
 import json
 import os
+import pathlib
+import resource
 import shutil
 import signal
 
@@ -222,6 +224,31 @@ def test_a_batch_that_was_passed_over_stays_so_bit_equal(trained, tmp_path, monk
     again, _ = run(config, tmp_path / "skip")
     for a, b in zip(model.get_weights(), again.get_weights()):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_host_memory_is_flat_over_2000_steps(trained, tmp_path, monkeypatch):
+    config, _, _ = trained
+    config = override(config, ["train.steps=2000", "train.checkpoint_every=2000", "train.learning_rate=1e-5"])
+    traces, resident = [], []
+    original, make = FasterRCNN.compute_losses, make_train_step
+    monkeypatch.setattr(FasterRCNN, "compute_losses", lambda *a: traces.append(1) or original(*a))
+
+    def watched(*arguments):
+        step = make(*arguments)
+
+        def one(x, y, stop):
+            pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+            resident.append(pages * resource.getpagesize() / 1e6)
+            return step(x, y, stop)
+
+        return one
+
+    monkeypatch.setattr(loop, "make_train_step", watched)
+    run(config, tmp_path / "long")
+    assert len(resident) == 2000
+    assert len(traces) == 1
+    assert np.median(resident[1900:]) < np.median(resident[400:500]) + 20  # MB
 
 
 def test_going_back_has_an_end(trained, tmp_path, monkeypatch):

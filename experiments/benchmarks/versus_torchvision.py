@@ -1,0 +1,313 @@
+"""Speed beside torchvision: the same weights, the same images, both sides taking turns.
+
+    python -m experiments.benchmarks.versus_torchvision --task=inference
+    python -m experiments.benchmarks.versus_torchvision --task=training --batch_size=2 --image_size=640,640
+
+Needs torch and torchvision, here or (`--torch_python=/elsewhere/bin/python`) in another environment.
+Each side lives in a process of its own under this one and works while the others wait: ours, and
+torchvision in its own memory layout and in channels-last. Printed are medians, the range, and the
+ratio of ours to the faster torchvision, round by round; then how far the detections of the two agree.
+
+On a GPU, in an environment without TensorFlow, the same commands run Keras' JAX backend:
+
+    KERAS_BACKEND=jax python -m experiments.benchmarks.versus_torchvision --task=training \
+        --batch_size=8 --image_size=800,1344 --precision=bfloat16
+
+float32 may use TF32 on both sides there. The weights are random (a trained file: `--weights=FILE.pth`).
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+import numpy as np
+
+CLASSES = 90
+OBJECTS = 8
+SIDES = ("ours", "torchvision", "torchvision_channels_last")
+
+
+def main():
+    arguments = parse()
+    if arguments.side:
+        with open(arguments.folder / "inputs.npz", "rb") as file:
+            inputs = dict(np.load(file))
+        make = our_side if arguments.side == "ours" else their_side
+        serve(*make(arguments, inputs), arguments)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        arguments.folder = pathlib.Path(folder)
+        compare(arguments)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--task", choices=("inference", "training"), default="inference")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--image_size", default="800,1216", help="height,width, multiples of 32")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--photos", help="a folder; random images without one")
+    parser.add_argument("--weights", help="torchvision's fasterrcnn_resnet50_fpn; random without one")
+    parser.add_argument("--torch_python", default=sys.executable)
+    parser.add_argument("--output", type=pathlib.Path, help="a JSON file for the times")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.size = tuple(map(int, arguments.image_size.split(",")))
+    return arguments
+
+
+# The parent -----------------------------------------------------------------------------------
+
+
+def compare(arguments):
+    np.savez(arguments.folder / "inputs.npz", **make_inputs(arguments))
+    workers = {}
+    for side in ("torchvision", "torchvision_channels_last", "ours"):  # the first one writes the weights
+        workers[side] = start(side, arguments)
+        told = answer(workers[side], side)
+        print(f"{side}: first call after {told['start_s']:.1f} s", flush=True)
+    times = {side: [] for side in SIDES}
+    for number in range(arguments.rounds):
+        for side in SIDES[number % 3 :] + SIDES[: number % 3]:
+            workers[side].stdin.write("go\n")
+            workers[side].stdin.flush()
+            times[side].append(answer(workers[side], side)["s"])
+    memory = {}
+    for side, worker in workers.items():
+        worker.stdin.write("end\n")
+        worker.stdin.flush()
+        memory[side] = answer(worker, side)["peak_mb"]
+        worker.wait()
+    for side in SIDES:
+        low, middle, high = min(times[side]), statistics.median(times[side]), max(times[side])
+        print(f"{side:26s} {middle:7.3f} s ({low:.3f}..{high:.3f}), peak {memory[side]:.0f} MB")
+    best = min(SIDES[1:], key=lambda side: statistics.median(times[side]))
+    ratios = sorted(a / b for a, b in zip(times["ours"], times[best]))
+    print(f"ours / {best}: {statistics.median(ratios):.3f} ({ratios[0]:.3f}..{ratios[-1]:.3f})")
+    if arguments.task == "inference":
+        print_agreement(*(np.load(arguments.folder / f"{side}.npz") for side in SIDES[:2]))
+    if arguments.output:
+        told = {"arguments": sys.argv[1:], "seconds": times, "peak_mb": memory}
+        arguments.output.write_text(json.dumps(told, indent=1))
+
+
+def make_inputs(arguments):
+    """Images, and boxes to train on."""
+    random = np.random.default_rng(0)
+    count, (height, width) = arguments.batch_size, arguments.size
+    if arguments.photos:
+        from PIL import Image
+
+        files = sorted(p for p in pathlib.Path(arguments.photos).iterdir() if p.suffix in (".jpg", ".png"))
+        images = [Image.open(file).convert("RGB").resize((width, height)) for file in files[:count]]
+        images = np.stack([np.asarray(image) for image in images])
+    else:
+        coarse = random.uniform(0, 255, (count, height // 32, width // 32, 3))
+        images = np.repeat(np.repeat(coarse, 32, 1), 32, 2) + random.normal(0, 20, (count, height, width, 3))
+        images = images.clip(0, 255).astype(np.uint8)
+    corners = random.uniform(0, 0.6, (count, OBJECTS, 2))
+    sides = random.uniform(0.05, 0.4, (count, OBJECTS, 2))
+    boxes = np.concatenate([corners, corners + sides], axis=-1) * ([width, height] * 2)
+    classes = random.integers(1, CLASSES + 1, (count, OBJECTS))
+    return {"images": images, "boxes": boxes.astype(np.float32), "classes": classes}
+
+
+def start(side, arguments):
+    python = sys.executable if side == "ours" else arguments.torch_python
+    command = [python, "-m", "experiments.benchmarks.versus_torchvision", *sys.argv[1:]]
+    command += [f"--side={side}", f"--folder={arguments.folder}"]
+    root = pathlib.Path(__file__).parents[2]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=root, **pipes)
+
+
+def answer(worker, side):
+    for line in worker.stdout:
+        if line.startswith("{"):
+            return json.loads(line)
+    sys.exit(f"{side} ended with status {worker.wait()}")
+
+
+def print_agreement(ours, theirs):
+    """Every detection of torchvision's beside the one of ours of the same class that overlaps it most."""
+    for i in range(len(theirs["count"])):
+        count, other = int(theirs["count"][i]), int(ours["count"][i])
+        boxes, scores = [], []
+        for box, score, label in zip(*(theirs[n][i, :count] for n in ("boxes", "scores", "classes"))):
+            same = ours["classes"][i, :other] == label
+            if same.any():
+                distances = np.abs(ours["boxes"][i, :other][same] - box).max(axis=1)
+                boxes.append(distances.min())
+                scores.append(abs(ours["scores"][i, :other][same][distances.argmin()] - score))
+        print(
+            f"image {i}: {other} detections, torchvision {count}; "
+            f"boxes differ by at most {max(boxes, default=0):.4f} px, scores by {max(scores, default=0):.1e}"
+        )
+
+
+# The workers ----------------------------------------------------------------------------------
+
+
+def serve(work, save, arguments):
+    """Answers every "go" with the seconds of one round of `work`; at last writes what it found."""
+    began = time.perf_counter()
+    work()
+    for _ in range(2):  # libraries choose algorithms in the first rounds
+        work()
+    reply({"start_s": time.perf_counter() - began})
+    while sys.stdin.readline().strip() == "go":
+        start = time.perf_counter()
+        work()
+        reply({"s": time.perf_counter() - start})
+    import resource
+
+    if arguments.task == "inference":
+        np.savez(arguments.folder / f"{arguments.side}.npz", **save())
+    reply({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
+
+
+def reply(value):
+    print(json.dumps(value), flush=True)
+
+
+def their_side(arguments, inputs):
+    """(work, save) of torchvision."""
+    import torch
+    from torchvision.models import detection
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+    from torchvision.ops.misc import FrozenBatchNorm2d
+
+    torch.set_num_threads(arguments.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    layers = 3 if arguments.task == "training" else 0
+    trunk = {"backbone_name": "resnet50", "weights": None, "norm_layer": FrozenBatchNorm2d}
+    backbone = resnet_fpn_backbone(**trunk, trainable_layers=layers)
+    short, long = min(arguments.size), max(arguments.size)
+    model = detection.FasterRCNN(backbone, CLASSES + 1, min_size=short, max_size=long)
+    weights = arguments.folder / "weights.pth"
+    if arguments.weights:
+        model.load_state_dict(torch.load(arguments.weights, weights_only=True), strict=False)
+    elif weights.exists():
+        model.load_state_dict(torch.load(weights, weights_only=True))
+    else:
+        for name, values in model.named_buffers():
+            if name.endswith("bn3.weight"):
+                values.fill_(0.2)  # else the sums of the residual blocks explode
+        model.roi_heads.box_predictor.cls_score.weight.data *= 30  # random scores then differ clearly
+    if not weights.exists():
+        torch.save(model.state_dict(), weights)
+    if arguments.side.endswith("channels_last"):
+        model = model.to(memory_format=torch.channels_last)
+    model = model.to(device).train(arguments.task == "training")
+    images = [torch.from_numpy(i).permute(2, 0, 1).to(device).float() / 255 for i in inputs["images"]]
+    low = arguments.precision == "bfloat16"
+
+    def waited(value):
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return value
+
+    def detect():
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=low):
+            return waited(model(images))
+
+    def save():
+        found = [{name: tensor.cpu().numpy() for name, tensor in one.items()} for one in detect()]
+        return padded([(one["boxes"], one["scores"], one["labels"]) for one in found])
+
+    if arguments.task == "inference":
+        return detect, save
+    targets = [
+        {"boxes": torch.from_numpy(b).to(device), "labels": torch.from_numpy(c).to(device)}
+        for b, c in zip(inputs["boxes"], inputs["classes"])
+    ]
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=1e-5, momentum=0.9, weight_decay=1e-4)
+
+    def step():
+        with torch.autocast(device, torch.bfloat16, enabled=low):
+            loss = sum(model(images, targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return waited(loss)
+
+    return step, save
+
+
+def our_side(arguments, inputs):
+    """(work, save) of fpn_tf, on Keras' backend."""
+    import keras
+
+    import fpn_tf
+
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
+    precision = "float32" if arguments.precision == "float32" else "mixed_bfloat16"
+    overrides = [f"train.precision={precision}", f"train.batch_size={arguments.batch_size}"]
+    overrides += ["model.frozen_stages=2", "train.learning_rate=1e-5"]
+    model = fpn_tf.load(str(arguments.folder / "weights.pth"), overrides)
+    count = arguments.batch_size
+    images = inputs["images"].astype(np.float32)  # as torchvision's resizing gives them
+    x = {"images": images, "image_sizes": np.full((count, 2), arguments.size, np.int32)}
+    y = {
+        "boxes": inputs["boxes"],
+        "classes": inputs["classes"].astype(np.int32),
+        "valid": np.ones((count, OBJECTS), bool),
+        "sample_seeds": np.arange(count, dtype=np.int32),
+    }
+
+    def detect():
+        return model.detect_batch(x)
+
+    def save():
+        boxes, scores, classes, valid = (np.asarray(part) for part in detect())
+        return padded([(b[v], s[v], c[v]) for b, s, c, v in zip(boxes, scores, classes, valid)])
+
+    if arguments.task == "inference":
+        return detect, save
+    if keras.config.backend() != "tensorflow":
+        model.compile(keras.optimizers.SGD(1e-5, momentum=0.9))
+        return lambda: model.train_on_batch(x, y), save
+    from fpn_tf.cluster import make_cluster
+    from fpn_tf.training.optimizer import make_optimizer
+    from fpn_tf.training.step import make_train_step
+
+    optimizer = make_optimizer(model.config.train)
+    optimizer.build(model.trainable_variables)
+    x, y = tf.nest.map_structure(tf.constant, (x, y))
+    spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, (x, y))
+    step = make_train_step(model, optimizer, make_cluster(), spec)
+    return lambda: step(x, y, False), save
+
+
+def padded(found):
+    """[(boxes, scores, classes)] of each image as arrays of one length, with the `count` that is there."""
+    most = max([len(scores) for _, scores, _ in found] + [1])
+    arrays = {"count": np.asarray([len(scores) for _, scores, _ in found])}
+    for name, parts, shape in zip(("boxes", "scores", "classes"), zip(*found), ((4,), (), ())):
+        rows = np.zeros((len(found), most, *shape), np.float32)
+        for i, part in enumerate(parts):
+            rows[i, : len(part)] = part
+        arrays[name] = rows
+    return arrays
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+import json
+
+import keras
+import pytest
+from commands import SMALL, main
+
+if keras.config.backend() != "tensorflow":
+    pytest.skip("needs TensorFlow", allow_module_level=True)
+import tensorflow as tf
+
+from fpn_tf.benchmark import gflop, peak_gflops
+
+
+def test_the_work_of_a_graph_by_hand():
+    image, kernel = tf.ones([2, 8, 6, 4]), tf.ones([3, 3, 4, 5])
+    one_way = 2 * (2 * 4 * 3 * 5) * (3 * 3 * 4)  # two for each multiply-add of the 4 x 3 outputs
+
+    def convolve(kernel):
+        return tf.nn.conv2d(image * 2, kernel, 2, "SAME")
+
+    def both_gradients(image, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch((image, kernel))
+            total = tf.reduce_sum(tf.nn.conv2d(image, kernel, 2, "SAME") ** 2)
+        return tape.gradient(total, (image, kernel))
+
+    def products(a, b):
+        return tf.matmul(a, b, transpose_a=True), tf.matmul(
+            tf.stack([a, a]), tf.stack([b, b]), transpose_a=True
+        )
+
+    def work(function, *inputs):
+        return gflop(tf.function(function, autograph=False).get_concrete_function(*inputs)) * 1e9
+
+    assert work(convolve, kernel) == one_way
+    assert work(both_gradients, image, kernel) == 3 * one_way
+    assert work(products, tf.ones([7, 5]), tf.ones([7, 3])) == 3 * (2 * 5 * 7 * 3)
+
+
+def test_the_peak_is_a_rate():
+    assert 1 < peak_gflops("float32") < 1e6
+
+
+def test_a_benchmark_times_every_stage(tmp_path):
+    status, output, errors = main(
+        "--mode=benchmark",
+        "--experiment=coco_r50_fpn_1x",
+        f"--model_dir={tmp_path}",
+        "--image_size=64,96",
+        "--repeats=2",
+        overrides=[*SMALL, "model.num_classes=3"],
+    )
+    assert status == 0, errors
+    found = json.loads((tmp_path / "benchmark.json").read_text())
+    assert [run["task"] for run in found["runs"]] == ["inference", "training"]
+    stages = {stage["name"]: stage for run in found["runs"] for stage in run["stages"]}
+    parts = ["trunk", "fpn", "rpn head", "proposals", "roi align", "box head", "final nms"]
+    assert list(stages) == [*parts, "total", "forward", "gradient", "step"]
+    for name, stage in stages.items():
+        assert stage["fastest"] <= stage["milliseconds"] <= stage["slowest"]
+        assert name in output
+    counted = [stages[name]["gflop"] for name in parts]
+    assert sum(counted) == pytest.approx(stages["total"]["gflop"], rel=1e-6)
+    # fc6 and fc7, the classifier and the boxes of 32 RoIs
+    assert stages["box head"]["gflop"] == pytest.approx(2e-9 * 32 * 32 * (49 * 16 + 32 + 4 + 12))
+    assert stages["gradient"]["gflop"] > 2 * stages["forward"]["gflop"] > 0
+    assert all(run["peak_memory_mb"] > 100 and run["peak_gflops"] > 1 for run in found["runs"])
