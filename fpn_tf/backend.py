@@ -49,7 +49,7 @@ def compiled_detector(model, pixel_dtype):
 
 
 def frozen(model, function=None):
-    """x -> BatchDetections, to be traced: the model at test time with the weights of that moment.
+    """x -> BatchDetections, to be traced: the model at test time with its present weights.
 
     Only for speed: on a CPU the kernels are constants of the graph. TensorFlow then multiplies
     frozen batch norms into them once, and oneDNN lays them out as its fastest convolution wants
@@ -61,15 +61,14 @@ def frozen(model, function=None):
         function: something else to trace that uses these weights.
     """
     function = function or functools.partial(model, training=False)
-    variables = held(model)
-    if not variables:
+    # Read here: variables that are read while tracing would be written to a SavedModel, too.
+    values = [(variable, variable.numpy()) for variable in held(model)]
+    if not values:
         return function
     import tensorflow as tf
 
     def with_constants(*inputs):
-        with tf.init_scope():
-            values = [variable.numpy() for variable in variables]
-        with keras.StatelessScope([(v, tf.constant(value)) for v, value in zip(variables, values)]):
+        with keras.StatelessScope([(variable, tf.constant(value)) for variable, value in values]):
             return function(*inputs)
 
     return with_constants
@@ -120,7 +119,7 @@ def _conv3x3_on_cpu(x, kernel, bias):
             to_x = tf.nn.conv2d_transpose(upstream, kernel, tf.shape(x), 1, "SAME")
             return to_x, _kernel_gradient(x, upstream), tf.reduce_sum(upstream, axis=(0, 1, 2))
 
-        return tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "SAME"), bias), gradient
+        return tf.nn.conv2d(x, kernel, 1, "SAME") + bias, gradient
 
     return convolve(x, tf.convert_to_tensor(kernel), tf.convert_to_tensor(bias))
 

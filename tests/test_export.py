@@ -63,6 +63,9 @@ def test_it_serves_what_detect_gives(tiny_config, tmp_path):
     path = export.export(model, tmp_path / "export")
     assert path.name == "2"
     assert sorted(p.name for p in (tmp_path / "export").iterdir()) == ["1", "2"]
+    # Every weight is written once: as a constant of the graph, or as a variable.
+    written = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    assert 4 * model.count_params() < written < 1.5 * 4 * model.count_params()
     done = subprocess.run(
         [sys.executable, "-c", CLIENT, str(path), str(tmp_path), *map(str, files)],
         capture_output=True, text=True, timeout=300, check=False,

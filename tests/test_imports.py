@@ -35,8 +35,18 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "predict": BASE | {"data", "models", "evaluation", "visualize"},
     "training": NETS | {"models", "pretrained", "checkpoint", "cluster", "data", "evaluation"},
     "export": NETS | {"models", "training"},
+    "benchmark": BASE | {"cluster", "models", "training"},
 }
-TENSORFLOW = {"cluster", "data", "training", "export", "evaluation", "modes", "geometry/tf_kernels"}
+TENSORFLOW = {
+    "cluster",
+    "data",
+    "training",
+    "export",
+    "evaluation",
+    "benchmark",
+    "modes",
+    "geometry/tf_kernels",
+}
 BLOCK = "fpn_tf.models.conv_norm"  # nets never import each other, but they share this block
 LAZILY = {"backend"}  # imports TensorFlow inside functions, where Keras runs on it
 FILES = sorted(p.relative_to(ROOT).with_suffix("").as_posix() for p in ROOT.rglob("*.py"))

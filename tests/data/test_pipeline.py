@@ -202,7 +202,7 @@ def test_too_many_bad_files_end_the_run(folder_config, coco_folder):
     strict = override(folder_config, ["data.max_bad_fraction=0.2"])
 
     class Nothing:
-        def __call__(self, x, training):
+        def __call__(self, x):
             return (x["images"],) * 4
 
         def in_photo(self, *parts):
