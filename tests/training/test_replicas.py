@@ -45,7 +45,13 @@ def test_two_replicas_train_as_one(config, tmp_path, norm, parts):
 
 
 def test_two_replicas_evaluate_as_one(config, tmp_path):
-    """A photo's detections do not depend on where they are made, but for the last bits on a busy machine."""
+    """Exactly: a photo's detections do not depend on where they are made.
+
+    At a size that no other test detects at. oneDNN remembers, per thread, one algorithm for each
+    shape of convolution; a detector whose kernels are constants (`backend.frozen`) that ran
+    before in this process would leave some threads another one, and the last bits would differ.
+    """
+    config = config_lib.override(config, ["data.short_side=160", "data.max_side=224"])
     dataset, found = open_dataset(config.data, "eval"), []
     first = make_model(config)
     Checkpoints(tmp_path).save(1, lambda folder: first.save_weights(folder / "model.weights.h5"))
@@ -61,4 +67,4 @@ def test_two_replicas_evaluate_as_one(config, tmp_path):
     for index, detections in found[0].items():
         assert len(detections.scores)
         for a, b in zip(detections, found[1][index]):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+            np.testing.assert_array_equal(a, b)
