@@ -17,18 +17,22 @@ def replica_count():
 
 
 def compiled_detector(model, pixel_dtype):
-    """x -> BatchDetections of a FasterRCNN as NumPy arrays, compiled.
+    """What gives the compiled detector of a model's present weights.
 
     On TensorFlow one trace serves every batch and image size (Keras' own predict function would
     trace anew for several of them); elsewhere Keras compiles per shape. Where the trace holds the
-    weights (see `frozen`), it is made anew after they have changed.
+    weights (see `frozen`), it is made anew after they have changed: to find that out, all of them
+    are read, so ask once for many photos.
 
     Args:
-        model: FasterRCNN.
+        model: FasterRCNN or RPN.
         pixel_dtype: of its images.
+
+    Returns:
+        A function without arguments; it gives x -> BatchDetections of NumPy arrays.
     """
     if keras.config.backend() != "tensorflow":
-        return model.predict_on_batch
+        return lambda: model.predict_on_batch
     import tensorflow as tf
 
     spec = {
@@ -38,14 +42,15 @@ def compiled_detector(model, pixel_dtype):
     options = {"input_signature": [spec], "jit_compile": False, "autograph": False}
     compiled, seen = None, None
 
-    def detect(x):
+    def present():
         nonlocal compiled, seen
         weights = _fingerprint(model)
         if compiled is None or weights != seen:
             compiled, seen = tf.function(frozen(model), **options), weights
-        return tf.nest.map_structure(lambda t: t.numpy(), compiled(x))
+        detect = compiled
+        return lambda x: tf.nest.map_structure(lambda t: t.numpy(), detect(x))
 
-    return detect
+    return present
 
 
 def frozen(model, function=None):

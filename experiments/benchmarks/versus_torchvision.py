@@ -273,8 +273,10 @@ def our_side(arguments, inputs):
         "sample_seeds": np.arange(count, dtype=np.int32),
     }
 
+    detector = model.detector()
+
     def detect():
-        return model.detect_batch(x)
+        return detector(x)
 
     def save():
         boxes, scores, classes, valid = (np.asarray(part) for part in detect())

@@ -73,7 +73,7 @@ class RPN(keras.Model):
         self.loss_trackers = [
             keras.metrics.Mean(name=name) for name in Losses._fields if name != "total_loss"
         ]
-        self._detector = None  # compiled at the first use
+        self._detectors = None  # compiled at the first use
         self.build()
 
     def build(self, input_shape=None):
@@ -219,9 +219,10 @@ class RPN(keras.Model):
         """
         if isinstance(images, np.ndarray) and images.ndim == 3:
             images = [images]
-        return [self._detect_one(np.asarray(image), i) for i, image in enumerate(images)]
+        detector = self.detector()
+        return [self._detect_one(detector, np.asarray(image), i) for i, image in enumerate(images)]
 
-    def _detect_one(self, photo, number):
+    def _detect_one(self, detector, photo, number):
         if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
             raise ValueError(
                 f"images[{number}]: {photo.dtype} array of shape {photo.shape}; expected uint8 [H, W, 3], RGB"
@@ -229,14 +230,18 @@ class RPN(keras.Model):
         data = self.config.data
         size = photos.resized_size(photo.shape[:2], data.short_side, data.max_side, data.resize)
         image = photos.on_canvas(photos.resize(photo, size, data.resize), photos.canvas_size(size))
-        found = self.detect_batch({"images": image[None], "image_sizes": np.asarray([size], np.int32)})
+        found = detector({"images": image[None], "image_sizes": np.asarray([size], np.int32)})
         return self.in_photo(*(x[0] for x in found), size, photo.shape[:2])
 
-    def detect_batch(self, inputs):
-        """`call` at test time, compiled: x of the class docstring -> BatchDetections of NumPy arrays."""
-        if self._detector is None:
-            self._detector = compiled_detector(self, photos.pixel_dtype(self.config.data.resize))
-        return self._detector(inputs)
+    def detector(self):
+        """`call` at test time, compiled, with the present weights.
+
+        Returns:
+            A function: x of the class docstring -> BatchDetections of NumPy arrays.
+        """
+        if self._detectors is None:
+            self._detectors = compiled_detector(self, photos.pixel_dtype(self.config.data.resize))
+        return self._detectors()
 
     def in_photo(self, boxes, scores, classes, valid, size, photo_size):
         """One image's part of a BatchDetections as Detections of the photo it was made from.
