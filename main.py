@@ -16,7 +16,19 @@ from fpn_tf import config as config_lib
 from fpn_tf.errors import ConfigError, UserError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-MODES = ("train_and_eval", "train", "inspect", "eval", "predict", "export", "import_weights", "benchmark")
+MODES = (
+    "train_and_eval",
+    "train",
+    "inspect",
+    "eval",
+    "predict",
+    "propose",
+    "join",
+    "export",
+    "import_weights",
+    "benchmark",
+    "report",
+)
 
 MODE = flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
 EXPERIMENT = flags.DEFINE_string(
@@ -28,7 +40,17 @@ CHECKPOINT = flags.DEFINE_enum(
     "checkpoint", "newest", ("newest", "best"), "Which one eval, predict and export take."
 )
 IMAGES = flags.DEFINE_string("images", None, "predict: a folder, a file or a glob pattern.")
-OUTPUT = flags.DEFINE_string("output", None, "predict: a folder; by default <model_dir>/predictions.")
+OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "predict: a folder, by default <model_dir>/predictions; "
+    "propose: a file, by default <model_dir>/proposals/<split>.npz; report: a Markdown file.",
+)
+SPLIT = flags.DEFINE_enum("split", "eval", ("train", "eval"), "propose: whose images.")
+RPN_DIR = flags.DEFINE_string("rpn_dir", None, "join: the run of an RPN.")
+FAST_RCNN_DIR = flags.DEFINE_string("fast_rcnn_dir", None, "join: that of a Fast R-CNN on the same trunk.")
+MODEL_DIRS = flags.DEFINE_string("model_dirs", None, "report: a glob pattern of runs.")
+TABLE = flags.DEFINE_integer("table", None, "report: of the paper, 1 to 6.", 1, 6)
 MIN_SCORE = flags.DEFINE_float("min_score", 0.5, "predict: detections below it are not drawn.", 0.0, 1.0)
 FORMAT = flags.DEFINE_enum(
     "format",
@@ -100,6 +122,10 @@ def run():
         return
     if MODE.value == "predict" and not IMAGES.value:
         raise ConfigError("--images: missing; expected a folder, a file or a glob pattern of photos")
+    if MODE.value == "join" and not (RPN_DIR.value and FAST_RCNN_DIR.value and MODEL_DIR.value):
+        raise ConfigError("--mode=join: expected --rpn_dir=DIR, --fast_rcnn_dir=DIR and --model_dir=DIR")
+    if MODE.value == "report" and not (MODEL_DIRS.value and TABLE.value):
+        raise ConfigError("--mode=report: expected --model_dirs=GLOB and --table=1..6")
     if MODE.value == "import_weights" and not (WEIGHTS.value and MODEL_DIR.value):
         raise ConfigError("--mode=import_weights: expected --weights=FILE and --model_dir=DIR")
     if bool(DETECTIONS.value) != bool(ANNOTATIONS.value):
@@ -109,11 +135,19 @@ def run():
     if MODE.value == "import_weights":
         modes.import_weights(WEIGHTS.value, model_dir, OVERRIDES.value)
         return
+    if MODE.value == "join":
+        modes.join(RPN_DIR.value, FAST_RCNN_DIR.value, model_dir)
+        return
+    if MODE.value == "report":
+        modes.report(MODEL_DIRS.value, TABLE.value, OUTPUT.value)
+        return
     given = (model_dir, OVERRIDES.value, CHECKPOINT.value)
     if DETECTIONS.value:
         modes.score_files(DETECTIONS.value, ANNOTATIONS.value, MODEL_DIR.value)
     elif MODE.value == "eval":
         modes.evaluate(*given)
+    elif MODE.value == "propose":
+        modes.propose(*given, SPLIT.value, OUTPUT.value)
     elif MODE.value == "predict":
         modes.predict_photos(*given, IMAGES.value, OUTPUT.value, MIN_SCORE.value)
     else:

@@ -16,7 +16,7 @@ def replica_count():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def compiled_detector(model, pixel_dtype):
+def compiled_detector(model):
     """What gives the compiled detector of a model's present weights.
 
     On TensorFlow one trace serves every batch and image size (Keras' own predict function would
@@ -25,8 +25,7 @@ def compiled_detector(model, pixel_dtype):
     are read, so ask once for many photos.
 
     Args:
-        model: FasterRCNN or RPN.
-        pixel_dtype: of its images.
+        model: FasterRCNN, FastRCNN or RPN.
 
     Returns:
         A function without arguments; it gives x -> BatchDetections of NumPy arrays.
@@ -35,10 +34,7 @@ def compiled_detector(model, pixel_dtype):
         return lambda: model.predict_on_batch
     import tensorflow as tf
 
-    spec = {
-        "images": tf.TensorSpec([None, None, None, 3], pixel_dtype),
-        "image_sizes": tf.TensorSpec([None, 2], tf.int32),
-    }
+    spec = {key: tf.TensorSpec(*shape_and_dtype) for key, shape_and_dtype in model.x_spec().items()}
     options = {"input_signature": [spec], "jit_compile": False, "autograph": False}
     compiled, seen = None, None
 

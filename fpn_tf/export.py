@@ -36,10 +36,7 @@ def export(model, folder):
     shutil.rmtree(beside, ignore_errors=True)
 
     # One function within both signatures, so that its constants are written once.
-    spec = {
-        "images": tf.TensorSpec([None, None, None, 3], photos.pixel_dtype(model.config.data.resize)),
-        "image_sizes": tf.TensorSpec([None, 2], tf.int32),
-    }
+    spec = {key: tf.TensorSpec(*shape_and_dtype) for key, shape_and_dtype in model.x_spec().items()}
     net = tf.function(frozen(model), input_signature=[spec], autograph=False)
 
     def serve_bytes(image_bytes):

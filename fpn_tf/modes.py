@@ -17,12 +17,15 @@ from fpn_tf import files, inspection, photos, predict, visualize
 from fpn_tf.backend import frozen
 from fpn_tf.checkpoint import Checkpoints, write_model
 from fpn_tf.cluster import make_cluster
+from fpn_tf.data import proposals_file
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import CheckpointError, ConfigError, DataError, PhotoError
 from fpn_tf.evaluation import evaluator
 from fpn_tf.pretrained import naming, torchvision
 from fpn_tf.pretrained.load import load, save_npz, write_arrays
 from fpn_tf.pretrained.model_dir import load_model_dir
+from fpn_tf.pretrained.parts import joined, rpn_of
+from fpn_tf.structures import Detections
 from fpn_tf.training import loop
 from fpn_tf.training.prepare import check_writable, prepare, with_classes
 from fpn_tf.training.progress import console, progress_bar
@@ -59,16 +62,18 @@ def train_and_eval(config, model_dir):
         return
     config, model, step = load_model_dir(model_dir)
     draw_pictures(config, model, held_out, model_dir)
-    exported = export_lib.export(model, pathlib.Path(model_dir) / "export")
+    written = {
+        "configuration": "config.json",
+        "checkpoints": "checkpoints",
+        "losses": "train.jsonl",
+        "metrics, detections": "eval",
+        "pictures": "pictures",
+    }
+    if config.model.kind != "fast_rcnn":  # which is nothing to serve: it wants proposals
+        exported = export_lib.export(model, pathlib.Path(model_dir) / "export")
+        written["SavedModel"] = exported.relative_to(model_dir)
     print_metrics(_finished_metrics(metrics_file, step))
-    for name, path in (
-        ("configuration", "config.json"),
-        ("checkpoints", "checkpoints"),
-        ("losses", "train.jsonl"),
-        ("metrics, detections", "eval"),
-        ("pictures", "pictures"),
-        ("SavedModel", exported.relative_to(model_dir)),
-    ):
+    for name, path in written.items():
         console.print(f"{name:20s} {pathlib.Path(model_dir) / path}")
 
 
@@ -85,6 +90,39 @@ def evaluate(model_dir, overrides, checkpoint):
         metrics = _score(config, dataset, found, model_dir, step)
         draw_pictures(config, model, dataset, model_dir)
         print_metrics(metrics)
+
+
+def propose(model_dir, overrides, checkpoint, split, output):
+    """Writes the proposals of a checkpoint's RPN, for a Fast R-CNN (`model.kind=fast_rcnn`).
+
+    Args:
+        model_dir: the folder of a run whose model has an RPN.
+        overrides: `dotted.key=value` texts; `model.rpn.post_nms_test` is the most per image.
+        checkpoint: "newest" or "best".
+        split: "train" or "eval", whose images to look at.
+        output: file; by default `proposals/<split>.npz` in `model_dir`.
+    """
+    config, model, step = load_model_dir(model_dir, overrides, checkpoint)
+    rpn = rpn_of(model)
+    dataset = open_dataset(config.data, split)
+    cluster = make_cluster()
+    found = _with_bar(evaluator.make_detector(rpn, dataset, config, cluster, frozen(rpn)), dataset)
+    path = pathlib.Path(output or pathlib.Path(model_dir) / "proposals" / f"{split}.npz")
+    nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))  # for unreadable photos
+    proposals_file.write(path, {r.image_id: found.get(i, nothing) for i, r in enumerate(dataset.records)})
+    count = sum(len(part.scores) for part in found.values())
+    console.print(f"step {step}: {count} proposals on {len(found)} photos: {path}")
+
+
+def join(rpn_dir, fast_rcnn_dir, model_dir):
+    """Makes one Faster R-CNN of an RPN and a Fast R-CNN that share their trunk (FPN paper, Table 5)."""
+    check_writable(model_dir)
+    if Checkpoints(model_dir).find() is not None:
+        raise CheckpointError(f"--model_dir={model_dir}: holds a run already; choose another")
+    model = joined(rpn_dir, fast_rcnn_dir)
+    config_lib.save(model.config, pathlib.Path(model_dir) / "config.json")
+    Checkpoints(model_dir).save(0, lambda folder: write_model(model, folder))
+    console.print(f"joined {rpn_dir} and {fast_rcnn_dir} -> {model_dir}")
 
 
 def inspect(config, model_dir):
@@ -127,7 +165,7 @@ def score_files(detections, annotations, model_dir):
 def predict_photos(model_dir, overrides, checkpoint, images, output, min_score):
     """Draws detections on a user's photos."""
     paths = predict.find_photos(images)
-    _, model, _ = load_model_dir(model_dir, overrides, checkpoint)
+    _, model, _ = _without_proposals(*load_model_dir(model_dir, overrides, checkpoint), "predict")
     output = pathlib.Path(output or pathlib.Path(model_dir) / "predictions")
     bar, task = progress_bar(len(paths), 0, "photos")
     with bar:
@@ -148,7 +186,7 @@ def export(model_dir, overrides, checkpoint, file_format):
             a state dict that torchvision's model of the same shape loads with `strict=True`: a
             `.pth` where PyTorch is installed, an `.npz` of the same names elsewhere.
     """
-    _, model, step = load_model_dir(model_dir, overrides, checkpoint)
+    _, model, step = _without_proposals(*load_model_dir(model_dir, overrides, checkpoint), "export")
     folder = pathlib.Path(model_dir) / "export"
     if file_format == "savedmodel":
         path = export_lib.export(model, folder)
@@ -160,7 +198,20 @@ def export(model_dir, overrides, checkpoint, file_format):
     console.print(f"exported step {step}: {path}")
 
 
+def _without_proposals(config, model, step, mode):
+    """The arguments. Raises: ConfigError, for a model that wants proposals beside the photos."""
+    if config.model.kind == "fast_rcnn":
+        raise ConfigError(f"--mode={mode}: a fast_rcnn detects in given proposals; expected a faster_rcnn or rpn")
+    return config, model, step
+
+
 def _export_torchvision(model, folder):
+    plain = config_lib.replace(
+        model.config, **{"model.pyramid": "fpn", "model.rpn.shared_head": True, "model.roi.head": "fc"}
+    )
+    changed = config_lib.differences(plain, model.config)
+    for key, (theirs, ours) in changed.items():
+        raise ConfigError(f"--format=torchvision: {key}={ours}: expected {theirs}, torchvision has no other")
     arrays = naming.state_dict(model)
     for key, (theirs, ours) in torchvision.unlike(model.config).items():
         logging.warning("model.%s is %s, torchvision's %s: its detections will differ", key, ours, theirs)
@@ -240,7 +291,8 @@ def draw_pictures(config, model, dataset, model_dir):
             continue  # the evaluation has told of it
         if config.model.kind == "rpn":
             record = record._replace(classes=np.ones_like(record.classes))
-        [found] = model.detect([photo])
+        given = {} if record.proposals is None else {"proposals": [record.proposals]}
+        [found] = model.detect([photo], **given)
         picture = visualize.draw_comparison(photo, found, record, names)
         visualize.save_picture(picture, pathlib.Path(model_dir) / "pictures" / f"{record.image_id}.png")
 

@@ -75,6 +75,21 @@ def roi_align(feature, box, stride, bins, sampling_ratio, aligned):
     return out
 
 
+def roi_pool(feature, box, stride, bins):
+    """One box on one map [H, W, C], as Fast R-CNN does it."""
+    height, width, channels = feature.shape
+    x1, y1, x2, y2 = (math.floor(v / stride + 0.5) for v in box)
+    h, w = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)
+    out = np.zeros((bins, bins, channels))
+    for p in range(bins):
+        for q in range(bins):
+            rows = range(max(y1 + p * h // bins, 0), min(y1 + math.ceil((p + 1) * h / bins), height))
+            columns = range(max(x1 + q * w // bins, 0), min(x1 + math.ceil((q + 1) * w / bins), width))
+            cells = [feature[y, x] for y in rows for x in columns]
+            out[p, q] = np.max(cells, axis=0) if cells else 0
+    return out
+
+
 def match(boxes, gt_boxes, gt_valid, foreground_iou, background_iou, keep_best):
     real = [g for g in range(len(gt_boxes)) if gt_valid[g]]
     table = np.array([[iou(b, gt_boxes[g]) for g in real] for b in boxes]).reshape(len(boxes), len(real))

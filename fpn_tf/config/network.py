@@ -10,6 +10,15 @@ BACKBONES = {  # name -> arguments of fpn_tf.ResNet
     "resnext50_32x4d": {"depth": 50, "groups": 32, "width_per_group": 4},
     "resnext101_32x8d": {"depth": 101, "groups": 32, "width_per_group": 8},
 }
+PYRAMIDS = {  # name, see fpn_tf.models.pyramids -> levels of its maps, each with its anchors
+    "fpn": (2, 3, 4, 5, 6),
+    "bottom_up": (2, 3, 4, 5, 6),
+    "top_down": (2, 3, 4, 5, 6),
+    "finest": (2,),
+    "c4": (4,),
+    "c5": (5,),
+}
+KINDS = ("faster_rcnn", "rpn", "fast_rcnn")
 NORMS = ("frozen_bn", "sync_bn", "group_norm")
 
 
@@ -23,11 +32,12 @@ def check(condition, message):
 class RPNConfig:
     """The region proposal network: its anchors' labels, its sampling and its proposals."""
 
-    anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)  # pixels; one per level p2..p6
+    anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)  # pixels; one per level p2..p6, or all on one
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
     anchor_rounding: str = "none"  # corners to whole pixels as torchvision or detectron do
     strides_from_sizes: bool = False  # canvas // map (torchvision: p6 may get 61), not 2^level
     conv_layers: int = 1  # 3x3 convolutions before the two siblings
+    shared_head: bool = True  # one head for all levels, or one for each
     foreground_iou: float = 0.7
     background_iou: float = 0.3
     samples: int = 256  # anchors per image
@@ -43,11 +53,8 @@ class RPNConfig:
 
     def validate(self):
         check(
-            len(self.anchor_sizes) == 5,
-            f"model.rpn.anchor_sizes={self.anchor_sizes}: expected 5 sizes, for p2..p6",
-        )
-        check(
-            min(self.anchor_sizes) > 0, f"model.rpn.anchor_sizes={self.anchor_sizes}: expected positive sizes"
+            self.anchor_sizes and min(self.anchor_sizes) > 0,
+            f"model.rpn.anchor_sizes={self.anchor_sizes}: expected positive sizes",
         )
         check(
             self.anchor_ratios and min(self.anchor_ratios) > 0,
@@ -85,12 +92,14 @@ class RPNConfig:
 class ROIConfig:
     """The box head: pooling, sampling and layers."""
 
+    pooling: str = "align"  # ROIAlign; or max: RoI pooling, as in the paper
     pool_size: int = 7
     sampling_ratio: int = 2  # 0: adaptive, as in Detectron2
     aligned: bool = True
     inclusive: bool = False  # pool up to x2 - 1, y2 - 1 (Detectron: the last pixel inside)
     canonical_size: int = 224  # pixels; a box of this side is pooled from canonical_level
     canonical_level: int = 4
+    head: str = "fc"  # fully connected layers; or conv5: the ResNet's fifth stage, on maps of c4
     conv_layers: int = 0  # 3x3 convolutions with `norm`, before the fully connected layers
     norm: str = "sync_bn"  # of the convolutions
     fc_layers: int = 2
@@ -105,6 +114,8 @@ class ROIConfig:
     def validate(self):
         for name in ("pool_size", "canonical_size", "fc_layers", "hidden_units", "samples"):
             check(getattr(self, name) >= 1, f"model.roi.{name}={getattr(self, name)}: expected at least 1")
+        check(self.pooling in ("align", "max"), f"model.roi.pooling={self.pooling}: expected align or max")
+        check(self.head in ("fc", "conv5"), f"model.roi.head={self.head}: expected fc or conv5")
         check(self.conv_layers >= 0, f"model.roi.conv_layers={self.conv_layers}: expected 0 or more")
         check(self.norm in NORMS, f"model.roi.norm={self.norm}: expected one of {', '.join(NORMS)}")
         check(
@@ -129,7 +140,7 @@ class ROIConfig:
 class ModelConfig:
     """The network, and the pixels that it expects."""
 
-    kind: str = "faster_rcnn"  # or rpn: proposals alone
+    kind: str = "faster_rcnn"  # or rpn: proposals alone; or fast_rcnn: on proposals from a file
     backbone: str = "resnet50"
     backbone_weights: str = ""  # "": random; "imagenet": keras.applications; or an .npz file
     num_classes: int = 0  # K, without background; 0: as many as the dataset has
@@ -137,6 +148,7 @@ class ModelConfig:
     norm_epsilon: float = 1e-5
     stride_in_1x1: bool = False  # where a bottleneck strides: Caffe's 1x1 or torchvision's 3x3
     frozen_stages: int = 2  # 0: none; 1: the stem; 2: the stem and c2; ... 5: everything
+    pyramid: str = "fpn"  # or what the paper compares it with, see PYRAMIDS
     fpn_channels: int = 256
     fpn_norm: str = ""  # after each of the pyramid's convolutions; "": none (the paper)
     pixel_order: str = "rgb"
@@ -146,7 +158,7 @@ class ModelConfig:
     roi: ROIConfig = field(default_factory=ROIConfig)
 
     def validate(self):
-        check(self.kind in ("faster_rcnn", "rpn"), f"model.kind={self.kind}: expected faster_rcnn or rpn")
+        check(self.kind in KINDS, f"model.kind={self.kind}: expected one of {', '.join(KINDS)}")
         check(
             self.backbone in BACKBONES,
             f"model.backbone={self.backbone}: expected one of {', '.join(BACKBONES)}",
@@ -161,6 +173,19 @@ class ModelConfig:
         check(
             self.fpn_norm in ("", *NORMS),
             f"model.fpn_norm={self.fpn_norm}: expected empty or one of {', '.join(NORMS)}",
+        )
+        check(
+            self.pyramid in PYRAMIDS,
+            f"model.pyramid={self.pyramid}: expected one of {', '.join(PYRAMIDS)}",
+        )
+        levels = PYRAMIDS[self.pyramid]
+        check(
+            len(levels) in (1, len(self.rpn.anchor_sizes)),
+            f"model.rpn.anchor_sizes={self.rpn.anchor_sizes}: expected {len(levels)} sizes, for p2..p6",
+        )
+        check(
+            self.roi.head == "fc" or self.pyramid == "c4",
+            f"model.roi.head=conv5: expected model.pyramid=c4, not {self.pyramid}",
         )
         check(self.fpn_channels >= 1, f"model.fpn_channels={self.fpn_channels}: expected at least 1")
         check(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fpn_tf.config.network import ModelConfig, check
 
 RESIZES = ("detectron2", "torchvision", "detectron")
+PARTS = ("backbone", "fpn", "rpn_head", "box_head")  # of a model
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -28,6 +29,10 @@ class DataConfig:
     eval_images: str = ""
     class_names: tuple[str, ...] = ()  # filled in from the dataset
     category_ids: tuple[int, ...] = ()  # the dataset's ids of classes 1..K, filled in likewise
+    train_proposals: str = ""  # file of --mode=propose, for model.kind=fast_rcnn; not under root
+    eval_proposals: str = ""
+    max_train_proposals: int = 2000  # per image, the best
+    max_eval_proposals: int = 1000
     short_side: int = 800  # pixels, of the resized image
     max_side: int = 1333
     resize: str = "detectron2"  # whose: Pillow's on bytes, or float without antialiasing
@@ -48,6 +53,8 @@ class DataConfig:
         return str(pathlib.Path(self.root) / getattr(self, name))
 
     def validate(self):
+        for name in ("max_train_proposals", "max_eval_proposals"):
+            check(getattr(self, name) >= 1, f"data.{name}={getattr(self, name)}: expected at least 1")
         for name in ("short_side", "max_side"):
             check(
                 getattr(self, name) >= 1,
@@ -100,6 +107,8 @@ class TrainConfig:
     num_replicas: int = 0  # 0: every GPU, or one CPU device; n: n GPUs or n logical CPU devices
     accumulation_steps: int = 1  # micro-batches per step
     precision: str = "float32"
+    freeze: tuple[str, ...] = ()  # parts that stay as they are: backbone, fpn, rpn_head, box_head
+    start_from: str = ""  # a model_dir: the parts that both models have begin with its weights
     remat: bool = False  # recompute each residual block in the backward pass: less memory, more time
     deterministic: bool = True  # equal runs give equal bits; TensorFlow's op determinism
     ema_decay: float = 0.0  # of a moving average of the weights, used by eval and export; 0: off
@@ -148,6 +157,8 @@ class TrainConfig:
             self.precision in PRECISIONS,
             f"train.precision={self.precision}: expected one of {', '.join(PRECISIONS)}",
         )
+        for part in self.freeze:
+            check(part in PARTS, f"train.freeze={part}: expected some of {', '.join(PARTS)}")
         parts = max(self.num_replicas, 1) * self.accumulation_steps
         check(
             self.batch_size % parts == 0,
@@ -188,11 +199,18 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    name: str = ""  # of the experiment, for --mode=report
 
     def validate(self):
         """Checks every value. Raises: ConfigError, with the key and the value."""
         for section in (self.model, self.data, self.train, self.eval):
             section.validate()
+        for split in ("train", "eval"):
+            proposals = getattr(self.data, f"{split}_proposals")
+            check(
+                bool(proposals) == (self.model.kind == "fast_rcnn"),
+                f"data.{split}_proposals={proposals}: expected a file where model.kind=fast_rcnn, and only there",
+            )
         check(
             not (self.train.remat and self.model.norm == "sync_bn"),
             "train.remat=true: expected model.norm frozen_bn or group_norm (sync_bn would count twice)",

@@ -15,12 +15,17 @@ class Record(NamedTuple):
     size: tuple[int, int]  # (height, width) in pixels, upright
     boxes: Any  # [G, 4] float32, pixels of the photo
     classes: Any  # [G] int32, 1..K
+    proposals: Any = None  # [P, 4] float32, pixels of the photo, best first; None: there are none
+
+
+def scale_to(record, size):
+    """What turns boxes of a Record's photo into those of the photo resized to (height, width): [4]."""
+    return np.asarray([size[1] / record.size[1], size[0] / record.size[0]] * 2, np.float32)
 
 
 def boxes_at(record, size):
     """The boxes of a Record [G, 4] float32, in pixels of the photo resized to (height, width)."""
-    scale = [size[1] / record.size[1], size[0] / record.size[0]] * 2
-    return record.boxes * np.asarray(scale, np.float32)
+    return record.boxes * scale_to(record, size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +48,11 @@ class Dataset:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     coco: dict
+
+    @property
+    def has_proposals(self):
+        """Whether the records have proposals."""
+        return bool(self.records) and self.records[0].proposals is not None
 
 
 def from_coco_dict(coco, read_bytes_of, name, read_size_of):

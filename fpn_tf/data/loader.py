@@ -1,14 +1,25 @@
 """Reads what a BatchPlan asks for: photos and boxes as NumPy arrays, padded to a batch."""
 
 import threading
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
 
 from fpn_tf import photos
-from fpn_tf.data.dataset import boxes_at
+from fpn_tf.data.dataset import scale_to
 from fpn_tf.data.plan import canvas_for, training_canvases
 from fpn_tf.errors import ConfigError, DataError, PhotoError
+
+
+class Example(NamedTuple):
+    """A photo and what belongs to it, as they will be shown."""
+
+    photo: Any  # uint8 [h, w, 3], not resized yet
+    size: tuple[int, int]  # (height, width) to show it at; boxes are in its pixels
+    boxes: Any  # [G, 4] float32
+    classes: Any  # [G] int32
+    proposals: Any  # [P, 4] float32, or None
 
 
 class Loader:
@@ -59,11 +70,12 @@ class Loader:
         return self._batch([example for _, example in loaded], plan.canvas) | {"indices": indices}
 
     def _blank(self):
-        photo = np.zeros((1, 1, 3), np.uint8)
-        return photo, (1, 1), np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
+        photo, nothing = np.zeros((1, 1, 3), np.uint8), np.zeros((0, 4), np.float32)
+        proposals = nothing if self.dataset.has_proposals else None
+        return Example(photo, (1, 1), nothing, np.zeros(0, np.int32), proposals)
 
     def _load(self, index, plan, slot):
-        """(photo, size to show it at, boxes, classes); None for an unreadable photo."""
+        """An Example; None for an unreadable photo."""
         record = self.dataset.records[index]
         if index in self.bad:
             return None
@@ -76,33 +88,34 @@ class Loader:
             self._report(index, str(error))
             return None
         size = photos.resized_size(record.size, plan.short_sides[slot], self.data.max_side, self.data.resize)
-        boxes = boxes_at(record, size)
+        scale = scale_to(record, size)
+        boxes, proposals = record.boxes * scale, None
+        if record.proposals is not None:
+            proposals = record.proposals * scale
         if plan.flips[slot]:  # before it is enlarged: fewer pixels to move
             photo = photos.mirrored(photo)
-            boxes = np.stack([size[1] - boxes[:, 2], boxes[:, 1], size[1] - boxes[:, 0], boxes[:, 3]], axis=1)
-        return photo, size, boxes, record.classes
+            boxes = _mirrored(boxes, size[1])
+            if proposals is not None:
+                proposals = _mirrored(proposals, size[1])
+        return Example(photo, size, boxes, record.classes, proposals)
 
     def _batch(self, examples, canvas, quickly=False):
         """Resizes and stacks what `_load` gives; boxes are padded to the most of any image."""
-        count = len(examples)
-        most = max([len(boxes) for _, _, boxes, _ in examples], default=0)
         batch = {
-            "images": np.zeros((count, *canvas, 3), photos.pixel_dtype(self.data.resize)),
-            "image_sizes": np.zeros((count, 2), np.int32),
-            "boxes": np.zeros((count, max(most, 1), 4), np.float32),
-            "classes": np.zeros((count, max(most, 1)), np.int32),
-            "valid": np.zeros((count, max(most, 1)), bool),
+            "images": np.zeros((len(examples), *canvas, 3), photos.pixel_dtype(self.data.resize)),
+            "image_sizes": np.asarray([example.size for example in examples], np.int32).reshape(-1, 2),
         }
-        for i, (photo, (height, width), boxes, classes) in enumerate(examples):
-            target = batch["images"][i, :height, :width]
+        batch["boxes"], batch["valid"] = _padded([example.boxes for example in examples])
+        batch["classes"] = _padded([example.classes for example in examples])[0]
+        if self.dataset.has_proposals:
+            boxes, valid = _padded([example.proposals for example in examples])
+            batch |= {"proposal_boxes": boxes, "proposal_valid": valid}
+        for image, (photo, (height, width), *_) in zip(batch["images"], examples):
+            target = image[:height, :width]
             if quickly and height >= photo.shape[0] and width >= photo.shape[1]:
                 photos.enlarge(photo, target)
             else:
                 target[:] = photos.resize(photo, (height, width), self.data.resize)
-            batch["image_sizes"][i] = height, width
-            batch["boxes"][i, : len(boxes)] = boxes
-            batch["classes"][i, : len(boxes)] = classes
-            batch["valid"][i, : len(boxes)] = True
         return batch
 
     def _successor(self, index, canvas):
@@ -132,6 +145,20 @@ class Loader:
                     f"{len(self.bad)} of {count} photos cannot be read, more than "
                     f"data.max_bad_fraction={self.data.max_bad_fraction}; the last: {message}"
                 )
+
+
+def _padded(parts):
+    """Arrays [n, ...] of each image -> (one [B, most, ...] array, bool [B, most] where it is filled)."""
+    most = max([len(part) for part in parts] + [1])
+    values = np.zeros((len(parts), most, *parts[0].shape[1:]), parts[0].dtype)
+    filled = np.zeros((len(parts), most), bool)
+    for i, part in enumerate(parts):
+        values[i, : len(part)], filled[i, : len(part)] = part, True
+    return values, filled
+
+
+def _mirrored(boxes, width):
+    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
 def _prepare_opencv():

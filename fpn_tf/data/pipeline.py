@@ -7,9 +7,10 @@ import tensorflow as tf
 
 from fpn_tf import photos
 from fpn_tf.data import plan as plans
+from fpn_tf.data import proposals_file
 from fpn_tf.errors import DataError
 
-X_KEYS = ("images", "image_sizes")
+X_KEYS = ("images", "image_sizes", "proposal_boxes", "proposal_valid")
 Y_KEYS = ("boxes", "classes", "valid", "sample_seeds")
 SPECS = {  # without the batch axis
     "images": ([None, None, 3], None),  # the dtype is that of the resizing
@@ -19,6 +20,8 @@ SPECS = {  # without the batch axis
     "valid": ([None], tf.bool),
     "sample_seeds": ([], tf.int32),
     "indices": ([], tf.int32),
+    "proposal_boxes": ([None, 4], tf.float32),
+    "proposal_valid": ([None], tf.bool),
 }
 
 
@@ -35,14 +38,17 @@ def open_dataset(data, split):
     if getattr(data, f"{split}_annotations"):
         from fpn_tf.data import coco_folder
 
-        return coco_folder.load(data.path(f"{split}_annotations"), data.path(f"{split}_images"))
-    if data.tfds_name:
+        dataset = coco_folder.load(data.path(f"{split}_annotations"), data.path(f"{split}_images"))
+    elif data.tfds_name:
         from fpn_tf.data import tfds_source
 
-        return tfds_source.load(data.tfds_name, getattr(data, f"tfds_{split}_split"), data.tfds_dir)
-    raise DataError(
-        f"no {split} data: set data.{split}_annotations and data.{split}_images, or data.tfds_name"
-    )
+        dataset = tfds_source.load(data.tfds_name, getattr(data, f"tfds_{split}_split"), data.tfds_dir)
+    else:
+        raise DataError(
+            f"no {split} data: set data.{split}_annotations and data.{split}_images, or data.tfds_name"
+        )
+    file = getattr(data, f"{split}_proposals")
+    return proposals_file.attach(dataset, file, getattr(data, f"max_{split}_proposals")) if file else dataset
 
 
 def training_batches(loader, data, batch_size, seed, first_step=0, replicas=1, own=slice(None)):
@@ -60,12 +66,13 @@ def training_batches(loader, data, batch_size, seed, first_step=0, replicas=1, o
 
     Returns:
         tf.data.Dataset of x {"images", "image_sizes"}, y {"boxes", "classes", "valid",
-        "sample_seeds"}; see `fpn_tf.FasterRCNN`.
+        "sample_seeds"}; see `fpn_tf.FasterRCNN`. x holds the proposals, too, if there are some.
     """
     steps = plans.training_plan(loader.dataset.records, data, batch_size, seed, first_step)
     parts = itertools.chain.from_iterable(plans.split(plan, replicas)[own] for plan in steps)
-    batches = _read(parts, loader.training_batch, X_KEYS + Y_KEYS, batch_size // replicas, data)
-    return batches.map(lambda b: ({k: b[k] for k in X_KEYS}, {k: b[k] for k in Y_KEYS}))
+    x_keys = _x_keys(loader.dataset)
+    batches = _read(parts, loader.training_batch, x_keys + Y_KEYS, batch_size // replicas, data)
+    return batches.map(lambda b: ({k: b[k] for k in x_keys}, {k: b[k] for k in Y_KEYS}))
 
 
 def evaluation_batches(loader, data, batch_size, replicas=1, own=slice(None)):
@@ -86,7 +93,11 @@ def evaluation_batches(loader, data, batch_size, replicas=1, own=slice(None)):
     parts += [blank] * (-len(parts) % replicas)
     rounds = (parts[i : i + replicas][own] for i in range(0, len(parts), replicas))
     chosen = list(itertools.chain.from_iterable(rounds))
-    return _read(chosen, loader.evaluation_batch, (*X_KEYS, "indices"), None, data)
+    return _read(chosen, loader.evaluation_batch, (*_x_keys(loader.dataset), "indices"), None, data)
+
+
+def _x_keys(dataset):
+    return X_KEYS if dataset.has_proposals else X_KEYS[:2]
 
 
 def _read(parts, read, keys, batch_size, data):

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from fpn_tf import photos
+from fpn_tf.config import PYRAMIDS
 from fpn_tf.data.dataset import boxes_at
 from fpn_tf.data.loader import allowed_bad_files
 from fpn_tf.errors import DataError, PhotoError
-from fpn_tf.geometry.anchor_grid import base_anchors
+from fpn_tf.geometry.anchor_grid import cell_anchors
 
 SHOWN = 3  # offenders of a finding that are named
 TOLERANCE = 1.0  # pixels by which a box may reach outside its photo unremarked
@@ -165,7 +166,7 @@ def anchor_coverage(records, config):
     best, areas = [], []
     for record in records:
         size = _shown_size(record, config.data)
-        best.append(best_anchor_iou(boxes_at(record, size), photos.canvas_size(size), config.model.rpn))
+        best.append(best_anchor_iou(boxes_at(record, size), photos.canvas_size(size), config.model))
         areas.append(np.prod(record.boxes[:, 2:] - record.boxes[:, :2], axis=1))
     best, areas = np.concatenate(best), np.concatenate(areas)
     found = {}
@@ -176,7 +177,7 @@ def anchor_coverage(records, config):
     return found
 
 
-def best_anchor_iou(boxes, canvas, rpn):
+def best_anchor_iou(boxes, canvas, model):
     """The IoU of each box with the best of all anchors.
 
     Among anchors of one shape the one whose centre is nearest overlaps most: only that is looked at.
@@ -184,17 +185,20 @@ def best_anchor_iou(boxes, canvas, rpn):
     Args:
         boxes: [G, 4], pixels of the resized image.
         canvas: (height, width) of the padded image.
-        rpn: RPNConfig. Its `strides_from_sizes` is not followed (it moves p6 by a pixel or so).
+        model: ModelConfig. `rpn.strides_from_sizes` is not followed (it moves p6 by a pixel or so).
 
     Returns:
         [G] float64.
     """
     boxes = np.asarray(boxes, np.float64)
-    best = np.zeros(len(boxes))
-    for level, size in enumerate(rpn.anchor_sizes, start=2):
+    best, rpn = np.zeros(len(boxes)), model.rpn
+    anchors = cell_anchors(
+        PYRAMIDS[model.pyramid], rpn.anchor_sizes, rpn.anchor_ratios, rpn.anchor_rounding
+    )
+    for level, own in anchors.items():
         stride = 2**level
         cells = -(-np.asarray(canvas[::-1]) // stride)  # columns, rows
-        for anchor in base_anchors((size,), rpn.anchor_ratios, rpn.anchor_rounding, stride):
+        for anchor in own:
             middle = (anchor[:2] + anchor[2:]) / 2
             nearest = np.rint(((boxes[:, :2] + boxes[:, 2:]) / 2 - middle) / stride)
             shift = np.clip(nearest, 0, cells - 1) * stride

@@ -36,7 +36,7 @@ def make_detector(model, dataset, config, cluster, net=None):
         )
 
     def rows(batch):
-        x = {key: batch[key] for key in ("images", "image_sizes")}
+        x = {key: batch[key] for key in model.x_spec()}
         boxes, scores, classes, valid = net(x)
         # Workers can send each other numbers, no booleans.
         return batch["indices"], batch["image_sizes"], boxes, scores, classes, ops.cast(valid, "int32")
@@ -73,8 +73,8 @@ class errors_of:  # noqa: N801  (reads as a phrase)
             raise DataError(self.loader.failure) from None
 
 
-SCORERS = {"faster_rcnn": coco, "rpn": proposals}  # of each model.kind
-MAIN_METRIC = {"faster_rcnn": "AP", "rpn": "AR1000"}  # that the best checkpoint is chosen by
+SCORERS = {"faster_rcnn": coco, "fast_rcnn": coco, "rpn": proposals}  # of each model.kind
+MAIN_METRIC = {"faster_rcnn": "AP", "fast_rcnn": "AP", "rpn": "AR1000"}  # that the best checkpoint is chosen by
 
 
 def score(dataset, found, kind, annotations=None):

@@ -32,6 +32,17 @@ def base_anchors(sizes, ratios, rounding="none", stride=None):
     return np.round(anchors) if rounding == "torchvision" else anchors
 
 
+def cell_anchors(levels, sizes, ratios, rounding="none"):
+    """The anchors of one cell of every level: {level: [A, 4]}, see `base_anchors`.
+
+    Args:
+        levels: level l has stride 2^l; one size belongs to each, or all of them to the only one.
+        sizes, ratios, rounding: see `base_anchors`.
+    """
+    own = [sizes] if len(levels) == 1 else [(size,) for size in sizes]
+    return {k: base_anchors(own_sizes, ratios, rounding, 2**k) for k, own_sizes in zip(levels, own)}
+
+
 def anchor_grid(feature_size, stride, cell_anchors):
     """Places `cell_anchors` on every cell of a map; those of cell (0, 0) stay where they are.
 

@@ -7,6 +7,7 @@ TensorFlow.
 import tensorflow as tf
 
 from fpn_tf.geometry.roi_align import boxes_on_map
+from fpn_tf.geometry.roi_pool import bins_on_map
 
 
 def gather_rows(x, indices):
@@ -38,10 +39,11 @@ def nms(boxes, scores, valid, iou_threshold, max_output):
 def roi_align_fixed(pyramid, boxes, box_levels, output_size, sampling_ratio, aligned):
     """`roi_align` with the same number of samples in every bin: one crop per level."""
 
-    def pool_level(padded, rois, image_index):
+    def pool_level(level, boxes, image_index):
+        padded, rois = _padded(pyramid[level]), _on_map(boxes, level, aligned)
         return _bin_means(padded, rois, image_index, output_size, sampling_ratio, sampling_ratio)
 
-    return _pool_by_level(pyramid, boxes, box_levels, output_size, aligned, pool_level)
+    return _pool_by_level(pyramid, boxes, box_levels, output_size, pool_level)
 
 
 def roi_align_adaptive(pyramid, boxes, box_levels, output_size, sampling_ratio, aligned):
@@ -51,29 +53,84 @@ def roi_align_adaptive(pyramid, boxes, box_levels, output_size, sampling_ratio, 
     """
     del sampling_ratio
 
-    def pool_level(padded, rois, image_index):
+    def pool_level(level, boxes, image_index):
+        padded, rois = _padded(pyramid[level]), _on_map(boxes, level, aligned)
         sides = tf.stack([rois[:, 3], rois[:, 2]], axis=-1)  # (height, width) in cells
         counts = tf.maximum(tf.cast(tf.math.ceil(sides / output_size), tf.int32), 1)
-        # One key for each (rows, columns) pair; a crop must have the same pair throughout.
-        unique, group = tf.unique(counts[:, 0] * 65536 + counts[:, 1])
 
-        def pool_group(i, pooled):
-            members = tf.where(group == i)  # [M, 1]
-            here = tf.gather_nd(rois, members), tf.gather_nd(image_index, members)
-            means = _bin_means(padded, *here, output_size, unique[i] // 65536, unique[i] % 65536)
-            return i + 1, tf.tensor_scatter_nd_update(pooled, members, means)
+        def pool_group(members, rows, columns):
+            here = tf.gather(rois, members), tf.gather(image_index, members)
+            return _bin_means(padded, *here, output_size, rows, columns)
 
-        pooled = tf.zeros([tf.shape(rois)[0], output_size, output_size, padded.shape[-1]])
-        groups = tf.size(unique)
-        _, pooled = tf.while_loop(lambda i, _: i < groups, pool_group, (0, pooled))
+        pooled = _pool_by_size(counts, pool_group, [output_size, output_size, padded.shape[-1]])
         # A box without area has no samples at all, and their mean is 0.
         return tf.where(tf.reduce_all(sides > 0, axis=1)[:, None, None, None], pooled, 0.0)
 
-    return _pool_by_level(pyramid, boxes, box_levels, output_size, aligned, pool_level)
+    return _pool_by_level(pyramid, boxes, box_levels, output_size, pool_level)
 
 
-def _pool_by_level(pyramid, boxes, box_levels, output_size, aligned, pool_level):
-    """Splits the boxes by level, pools each level's, and puts the results back in order."""
+def roi_pool(pyramid, boxes, box_levels, output_size):
+    """See `fpn_tf.geometry.roi_pool.roi_pool`: one gather per level and number of cells in a bin."""
+
+    def pool_level(level, boxes, image_index):
+        feature = tf.cast(pyramid[level], tf.float32)
+        height, width, channels = tf.shape(feature)[1], tf.shape(feature)[2], feature.shape[-1]
+        cells = tf.reshape(feature, [-1, channels])
+        top, bottom, left, right = bins_on_map(boxes, 2.0**level, height, width, output_size)  # [M, S] each
+        counts = tf.stack([tf.reduce_max(bottom - top, 1), tf.reduce_max(right - left, 1)], axis=1)
+
+        def pool_group(members, rows, columns):
+            here = [tf.gather(side, members)[..., None] for side in (top, bottom, left, right)]
+            y = tf.minimum(here[0] + tf.range(rows), here[1] - 1)  # [M, S, rows], the last again
+            x = tf.minimum(here[2] + tf.range(columns), here[3] - 1)
+            index = tf.gather(image_index, members)[:, None, None] * height + tf.maximum(y, 0)
+            index = index[:, :, None, :, None] * width + tf.maximum(x, 0)[:, None, :, None, :]
+            filled = (here[1] > here[0])[:, :, None] & (here[3] > here[2])[:, None]  # [M, S, S, 1]
+            return tf.where(filled, tf.reduce_max(tf.gather(cells, index), axis=(3, 4)), 0.0)
+
+        return _pool_by_size(tf.maximum(counts, 1), pool_group, [output_size, output_size, channels])
+
+    return _pool_by_level(pyramid, boxes, box_levels, output_size, pool_level)
+
+
+def _padded(feature):
+    """[B, H, W, C] -> [B, H + 2, W + 2, C] float32, the border repeated."""
+    return tf.pad(tf.cast(feature, tf.float32), [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+
+
+def _on_map(boxes, level, aligned):
+    """Boxes [M, 4] in pixels -> [M, 4] (x1, y1, width, height) in cells of a level."""
+    return tf.stack(boxes_on_map(boxes, tf.fill(tf.shape(boxes)[:1], 2.0**level), aligned), -1)
+
+
+def _pool_by_size(counts, pool_group, shape):
+    """Pools together what has as many cells or samples in a bin: a gather has one shape throughout.
+
+    Args:
+        counts: [M, 2] int32, rows and columns of each RoI's bins, at least 1.
+        pool_group: (members [N] int32 of the M, rows, columns) -> [N, *shape].
+        shape: of a pooled map.
+
+    Returns:
+        [M, *shape] float32.
+    """
+    unique, group = tf.unique(counts[:, 0] * 65536 + counts[:, 1])  # one key for each pair
+
+    def next_group(i, pooled):
+        members = tf.where(group == i)[:, 0]
+        found = pool_group(members, unique[i] // 65536, unique[i] % 65536)
+        return i + 1, tf.tensor_scatter_nd_update(pooled, members[:, None], found)
+
+    pooled = tf.zeros([tf.shape(counts)[0], *shape])
+    groups = tf.size(unique)
+    return tf.while_loop(lambda i, _: i < groups, next_group, (0, pooled))[1]
+
+
+def _pool_by_level(pyramid, boxes, box_levels, output_size, pool_level):
+    """Splits the boxes by level, pools each level's, and puts the results back in order.
+
+    `pool_level` is (level, boxes [M, 4], image_index [M] int32) -> [M, S, S, C] float32.
+    """
     levels = sorted(pyramid)
     channels = pyramid[levels[0]].shape[-1]
     batch, count = tf.shape(boxes)[0], tf.shape(boxes)[1]
@@ -83,10 +140,7 @@ def _pool_by_level(pyramid, boxes, box_levels, output_size, aligned, pool_level)
     pooled, members = [], []
     for level in levels:
         here = tf.where(flat_levels == level)[:, 0]
-        rois = tf.gather(flat_boxes, here)
-        rois = tf.stack(boxes_on_map(rois, tf.fill(tf.shape(rois)[:1], 2.0**level), aligned), -1)
-        padded = tf.pad(tf.cast(pyramid[level], tf.float32), [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
-        pooled.append(pool_level(padded, rois, tf.gather(image_index, here)))
+        pooled.append(pool_level(level, tf.gather(flat_boxes, here), tf.gather(image_index, here)))
         members.append(here)
     order = tf.math.invert_permutation(tf.concat(members, 0))
     pooled = tf.gather(tf.concat(pooled, 0), order)

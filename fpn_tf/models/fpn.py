@@ -70,20 +70,39 @@ class FeaturePyramid(keras.layers.Layer):
             layer.build((None, None, None, channels))
             return layer
 
-        self.laterals = [conv(1, "lateral", k, input_shape[f"c{k}"][-1]) for k in self.levels]
-        self.smoothings = [conv(3, "smoothing", k, self.channels) for k in self.levels]
+        self.laterals = [
+            conv(1, "lateral", k, input_shape[f"c{k}"][-1]) for k in self.lateral_levels(self.levels)
+        ]
+        self.smoothings = [conv(3, "smoothing", k, self.channels) for k in self.output_levels(self.levels)]
 
     def call(self, maps, training=False):
         options = {"training": training} if self.norm else {}
-        laterals = [conv(maps[f"c{k}"], **options) for conv, k in zip(self.laterals, self.levels)]
-        merged = laterals[-1:]
-        for lateral in reversed(laterals[:-1]):
-            merged.insert(0, lateral + upsample_nearest(merged[0], ops.shape(lateral)[1:3]))
-        pyramid = {f"p{k}": conv(x, **options) for conv, x, k in zip(self.smoothings, merged, self.levels)}
+        lateral_levels, output_levels = self.lateral_levels(self.levels), self.output_levels(self.levels)
+        laterals = {k: conv(maps[f"c{k}"], **options) for conv, k in zip(self.laterals, lateral_levels)}
+        merged = self.merge(laterals, {k: ops.shape(maps[f"c{k}"])[1:3] for k in self.levels})
+        pyramid = {f"p{k}": conv(merged[k], **options) for conv, k in zip(self.smoothings, output_levels)}
         if self.extra_level:
             top = self.levels[-1]
             pyramid[f"p{top + 1}"] = pyramid[f"p{top}"][:, ::2, ::2]
         return pyramid
+
+    # What other pyramids do otherwise (see `fpn_tf.models.pyramids`) -----------------------------
+
+    def lateral_levels(self, levels):
+        """Those of the backbone's levels that a lateral convolution reads."""
+        return levels
+
+    def output_levels(self, levels):
+        """Those of the backbone's levels that the pyramid has a map of."""
+        return levels
+
+    def merge(self, laterals, sizes):
+        """{level: lateral map} and {level: (H, W)} -> {level: map} before the 3x3 convolutions."""
+        merged = {}
+        for k in reversed(self.levels):
+            above = merged.get(k + 1)
+            merged[k] = laterals[k] if above is None else laterals[k] + upsample_nearest(above, sizes[k])
+        return merged
 
     def get_config(self):
         names = ("channels", "extra_level", "norm")

@@ -66,6 +66,27 @@ class ResidualBlock(keras.layers.Layer):
         return input_shape
 
 
+def make_stage(level, depth, stride_in_1x1, norm_options, groups, width_per_group, dtype):
+    """The residual blocks, unbuilt, that make c`level` of the level before it; arguments of `ResNet`."""
+    bottleneck, counts, channels = SPECS[depth]
+    blocks, scale = [], 2 ** (level - 2)
+    for i in range(counts[level - 2]):
+        strides = 2 if level > 2 and i == 0 else 1
+        block = ResidualBlock(
+            channels * scale * (4 if bottleneck else 1),
+            groups * width_per_group * scale if bottleneck else None,
+            strides,
+            groups,
+            stride_in_1x1,
+            i == 0 and (strides > 1 or bottleneck),
+            norm_options,
+            name=f"c{level}_block{i}",
+            dtype=dtype,
+        )
+        blocks.append(block)
+    return blocks
+
+
 @keras.saving.register_keras_serializable("fpn_tf")
 class ResNet(keras.layers.Layer):
     """Normalised images [B, H, W, 3] -> {"c2", "c3", "c4", "c5"}, strides 4, 8, 16, 32.
@@ -80,6 +101,7 @@ class ResNet(keras.layers.Layer):
         width_per_group: their channels in stage c2 are groups * width_per_group; 8 or 4 in a ResNeXt.
         remat: in training, a block keeps its input alone and is computed again in the backward pass
             (Chen et al., arXiv 1604.06174). Not for sync_bn, whose averages would move twice.
+        last_level: 5, or 4 for a backbone that ends with c4.
 
     Source: arXiv 1512.03385, table 1, and 1611.05431; stride placement of torchvision by default.
     """
@@ -94,6 +116,7 @@ class ResNet(keras.layers.Layer):
         groups=1,
         width_per_group=64,
         remat=False,
+        last_level=5,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -104,29 +127,17 @@ class ResNet(keras.layers.Layer):
         self.remat = remat
         self.depth, self.stride_in_1x1, self.norm, self.epsilon = depth, stride_in_1x1, norm, epsilon
         self.frozen_stages, self.groups, self.width_per_group = frozen_stages, groups, width_per_group
-        bottleneck, counts, channels = SPECS[depth]
+        self.last_level = last_level
         norm_options = {"norm": norm, "epsilon": epsilon}
         self.stem = ConvNorm(
-            channels, 7, 2, activation="relu", name="stem", dtype=self.dtype_policy, **norm_options
+            SPECS[depth][2], 7, 2, activation="relu", name="stem", dtype=self.dtype_policy, **norm_options
         )
-        self.stages = []
-        for stage, count in enumerate(counts):
-            blocks = []
-            for i in range(count):
-                strides = 2 if stage > 0 and i == 0 else 1
-                block = ResidualBlock(
-                    channels * 2**stage * (4 if bottleneck else 1),
-                    groups * width_per_group * 2**stage if bottleneck else None,
-                    strides,
-                    groups,
-                    stride_in_1x1,
-                    i == 0 and (strides > 1 or bottleneck),
-                    norm_options,
-                    name=f"c{stage + 2}_block{i}",
-                    dtype=self.dtype_policy,
-                )
-                blocks.append(block)
-            self.stages.append(blocks)
+        self.stages = [
+            make_stage(
+                level, depth, stride_in_1x1, norm_options, groups, width_per_group, self.dtype_policy
+            )
+            for level in range(2, last_level + 1)
+        ]
         for part in [[self.stem], *self.stages][:frozen_stages]:
             for layer in part:
                 layer.trainable = False
@@ -154,5 +165,5 @@ class ResNet(keras.layers.Layer):
 
     def get_config(self):
         names = ("depth", "stride_in_1x1", "norm", "epsilon", "frozen_stages", "groups", "width_per_group")
-        names += ("remat",)
+        names += ("remat", "last_level")
         return super().get_config() | {name: getattr(self, name) for name in names}

@@ -119,3 +119,43 @@ class RPNHead(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"num_anchors": self.num_anchors, "conv_layers": self.conv_layers}
+
+
+@keras.saving.register_keras_serializable("fpn_tf")
+class UnsharedRPNHead(keras.layers.Layer):
+    """An RPNHead of its own for each level; otherwise as `RPNHead` (FPN paper, sec. 5.1.1)."""
+
+    def __init__(self, num_anchors=3, conv_layers=1, **kwargs):
+        super().__init__(**kwargs)
+        self.num_anchors, self.conv_layers = num_anchors, conv_layers
+
+    def build(self, input_shape):
+        self.heads = {}
+        for name, shape in input_shape.items():
+            head = RPNHead(self.num_anchors, self.conv_layers, name=name, dtype=self.dtype_policy)
+            head.build({name: shape})
+            head.built = True
+            self.heads[name] = head
+
+    def call(self, pyramid):
+        logits, deltas = {}, {}
+        for name, feature in pyramid.items():
+            own_logits, own_deltas = self.heads[name]({name: feature})
+            logits |= own_logits
+            deltas |= own_deltas
+        return logits, deltas
+
+    def at_anchors(self, pyramid, indices):
+        """See `RPNHead.at_anchors`."""
+        before, logits, deltas = 0, 0, 0
+        for name, feature in pyramid.items():
+            count = ops.shape(feature)[1] * ops.shape(feature)[2] * self.num_anchors
+            here = (indices >= before) & (indices < before + count)
+            own = self.heads[name].at_anchors({name: feature}, ops.where(here, indices - before, 0))
+            logits = logits + ops.where(here, own[0], 0.0)
+            deltas = deltas + ops.where(here[..., None], own[1], 0.0)
+            before = before + count
+        return logits, deltas
+
+    def get_config(self):
+        return super().get_config() | {"num_anchors": self.num_anchors, "conv_layers": self.conv_layers}

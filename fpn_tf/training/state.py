@@ -12,6 +12,7 @@ from fpn_tf.checkpoint import is_import, state_of
 from fpn_tf.models.faster_rcnn import make_model
 from fpn_tf.pretrained.backbone import load_backbone_weights
 from fpn_tf.pretrained.model_dir import start_from_import
+from fpn_tf.pretrained.parts import start_from
 from fpn_tf.training.optimizer import make_optimizer
 
 
@@ -93,7 +94,8 @@ def start(config, newest):
     """
     keras.utils.set_random_seed(config.train.seed)
     if newest is None:
-        return TrainingState(new_model(config), make_optimizer(config.train)), ""
+        model, told = new_model(config)
+        return TrainingState(model, make_optimizer(config.train)), told
     state = TrainingState(make_model(config), make_optimizer(config.train))
     if is_import(newest):
         return state, start_from_import(state.model, newest)
@@ -102,12 +104,18 @@ def start(config, newest):
 
 
 def new_model(config):
-    """A model with fresh weights, those of the backbone from `model.backbone_weights`."""
+    """A model with fresh weights, but for those that the config names a source of.
+
+    Returns:
+        (model, what to tell the user or "").
+    """
+    model, settings = make_model(config), config.train
+    if settings.start_from:
+        return model, start_from(model, settings.start_from)
     if config.model.norm == "frozen_bn" and not config.model.backbone_weights:
         logging.warning(
             "model.backbone_weights is empty: a random backbone whose batch norm is frozen hardly learns; "
             "give weights, or set model.norm=group_norm and model.frozen_stages=0"
         )
-    model = make_model(config)
     load_backbone_weights(model.backbone, config.model)
-    return model
+    return model, ""

@@ -14,19 +14,25 @@ from fpn_tf.geometry.anchor_grid import anchor_grid, base_anchors
 from fpn_tf.geometry.box_ops import pairwise_iou
 
 
+@pytest.mark.parametrize("pyramid", ["fpn", "finest", "c4"])
 @pytest.mark.parametrize("rounding", ["none", "torchvision", "detectron"])
-def test_best_anchor_iou_equals_that_of_all_anchors(rounding):
-    rpn = config_lib.RPNConfig(anchor_sizes=(8, 16, 32, 64, 96), anchor_rounding=rounding)
+def test_best_anchor_iou_equals_that_of_all_anchors(rounding, pyramid):
+    sizes = (8, 16, 32, 64, 96)
+    rpn = config_lib.RPNConfig(anchor_sizes=sizes, anchor_rounding=rounding)
+    model = config_lib.ModelConfig(pyramid=pyramid, rpn=rpn)
     rng = np.random.default_rng(0)
     corner = rng.uniform(-10, 90, (60, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(1, 70, corner.shape)], axis=1)
     canvas = (64, 96)
     expected = np.zeros(len(boxes))
-    for level, size in enumerate(rpn.anchor_sizes, start=2):
-        cell = base_anchors((size,), rpn.anchor_ratios, rounding, 2**level)
+    of_level = {"finest": {2: sizes}, "c4": {4: sizes}}.get(pyramid) or {
+        level: (size,) for level, size in enumerate(sizes, start=2)
+    }
+    for level, own in of_level.items():
+        cell = base_anchors(own, rpn.anchor_ratios, rounding, 2**level)
         anchors = anchor_grid([-(-side // 2**level) for side in canvas], 2**level, cell)
         expected = np.maximum(expected, np.asarray(pairwise_iou(boxes, anchors)).max(axis=1))
-    np.testing.assert_allclose(best_anchor_iou(boxes, canvas, rpn), expected, atol=1e-6)
+    np.testing.assert_allclose(best_anchor_iou(boxes, canvas, model), expected, atol=1e-6)
 
 
 def test_coverage_by_hand(folder_config):

@@ -1,0 +1,103 @@
+"""Weights that pass from one of our own models to another, part by part.
+
+Parts are a model's attributes `backbone`, `fpn`, `rpn_head` and `box_head`: the paper's 4-step
+training (Table 5) hands them on.
+"""
+
+import numpy as np
+
+from fpn_tf import config as config_lib
+from fpn_tf.config import PARTS
+from fpn_tf.errors import CheckpointError
+from fpn_tf.models.faster_rcnn import FasterRCNN, make_model
+from fpn_tf.models.rpn import RPN
+from fpn_tf.pretrained.model_dir import load_model_dir
+
+
+def copy_parts(source, target, where):
+    """Copies the weights of every part that two models have.
+
+    Args:
+        source, target: models.
+        where: of the source, for messages.
+
+    Returns:
+        The names of the parts.
+
+    Raises:
+        CheckpointError: a part has another shape.
+    """
+    copied = [part for part in PARTS if hasattr(source, part) and hasattr(target, part)]
+    for part in copied:
+        old, new = getattr(source, part).weights, getattr(target, part).weights
+        if [tuple(w.shape) for w in old] != [tuple(w.shape) for w in new]:
+            raise CheckpointError(
+                f"{where}: its {part} has another shape than this model's; expected the same configuration"
+            )
+    for part in copied:
+        for old, new in zip(getattr(source, part).weights, getattr(target, part).weights):
+            new.assign(old)
+    return copied
+
+
+def start_from(model, model_dir):
+    """Begins with the weights of another run, as far as both models go.
+
+    Returns:
+        What to tell the user.
+
+    Raises:
+        UserError: there is no run, or it does not fit.
+    """
+    source, step = load_model_dir(model_dir)[1:]
+    parts = copy_parts(source, model, model_dir)
+    return f"starting with {', '.join(parts)} of {model_dir} (step {step})"
+
+
+def rpn_of(model):
+    """The RPN of a model that has one, as a model of its own.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if not hasattr(model, "rpn_head"):
+        raise CheckpointError(f"model.kind={model.config.model.kind}: has no RPN; expected rpn or faster_rcnn")
+    rpn = RPN(config_lib.replace(model.config, **{"model.kind": "rpn"}))
+    copy_parts(model, rpn, "model")
+    return rpn
+
+
+def joined(rpn_dir, fast_rcnn_dir):
+    """One FasterRCNN of the RPN and the Fast R-CNN of two runs.
+
+    Raises:
+        UserError: they are something else, or their trunks are not the same.
+    """
+    rpn, fast = make_pair(rpn_dir, fast_rcnn_dir)
+    for part in ("backbone", "fpn"):
+        for a, b in zip(getattr(rpn, part).weights, getattr(fast, part).weights, strict=True):
+            if a.shape != b.shape or not np.array_equal(np.asarray(a), np.asarray(b)):
+                raise CheckpointError(
+                    f"{rpn_dir} and {fast_rcnn_dir}: {b.path} differs; expected a shared {part}, frozen in both"
+                )
+    changes = {"model.kind": "faster_rcnn", "data.train_proposals": "", "data.eval_proposals": ""}
+    changes |= {"train.freeze": (), "train.start_from": ""}
+    config = config_lib.replace(fast.config, **changes)
+    config = config_lib.replace(
+        config, **{f"model.rpn.{key}": value for key, value in vars(rpn.config.model.rpn).items()}
+    )
+    model = FasterRCNN(config)
+    copy_parts(rpn, model, rpn_dir)
+    copy_parts(fast, model, fast_rcnn_dir)
+    return model
+
+
+def make_pair(rpn_dir, fast_rcnn_dir):
+    """The models of two runs. Raises: UserError, where they are not an RPN and a Fast R-CNN."""
+    pair = []
+    for folder, kind in ((rpn_dir, "rpn"), (fast_rcnn_dir, "fast_rcnn")):
+        config, model, _ = load_model_dir(folder)
+        if config.model.kind != kind:
+            raise CheckpointError(f"{folder}: model.kind={config.model.kind}: expected {kind}")
+        pair.append(model)
+    return pair
