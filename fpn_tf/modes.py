@@ -201,7 +201,9 @@ def export(model_dir, overrides, checkpoint, file_format):
 def _without_proposals(config, model, step, mode):
     """The arguments. Raises: ConfigError, for a model that wants proposals beside the photos."""
     if config.model.kind == "fast_rcnn":
-        raise ConfigError(f"--mode={mode}: a fast_rcnn detects in given proposals; expected a faster_rcnn or rpn")
+        raise ConfigError(
+            f"--mode={mode}: model.kind=fast_rcnn detects in given proposals; expected faster_rcnn or rpn"
+        )
     return config, model, step
 
 

@@ -50,7 +50,9 @@ TENSORFLOW = {
     "modes",
     "geometry/tf_kernels",
 }
-BLOCKS = ("fpn_tf.models.conv_norm", "fpn_tf.models.resnet.make_stage", "fpn_tf.models.fpn")  # that nets share
+BLOCKS = tuple(
+    f"fpn_tf.models.{name}" for name in ("conv_norm", "resnet.make_stage", "fpn")
+)  # nets share them
 LAZILY = {"backend"}  # imports TensorFlow inside functions, where Keras runs on it
 FILES = sorted(p.relative_to(ROOT).with_suffix("").as_posix() for p in ROOT.rglob("*.py"))
 

@@ -209,7 +209,7 @@ class Config:
             proposals = getattr(self.data, f"{split}_proposals")
             check(
                 bool(proposals) == (self.model.kind == "fast_rcnn"),
-                f"data.{split}_proposals={proposals}: expected a file where model.kind=fast_rcnn, and only there",
+                f"data.{split}_proposals={proposals}: expected one with model.kind=fast_rcnn, none without",
             )
         check(
             not (self.train.remat and self.model.norm == "sync_bn"),

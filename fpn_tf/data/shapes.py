@@ -1,15 +1,20 @@
-"""`shapes`: a small generated detection set, as a TFDS builder with COCO's features.
+"""`shapes` and `octaves`: generated detection sets, as TFDS builders with COCO's features and masks.
 
 Five classes that differ by outline alone: fill, size and rotation are random, backgrounds are
 textured, unlabelled scribbles and blobs distract, objects overlap, some images hold none. Every
-image is a pure function of (split, index), so that the set is the same everywhere.
+image is a pure function of (scene, split, index), so that a set is the same everywhere.
+
+`shapes` is for a first run: small images, few objects. `octaves` is for comparing pyramids: as
+many objects in each of five octaves of size, 6 to 190 pixels, and clutter.
 """
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw
+from pycocotools import mask as masks
 
 CLASSES = ("circle", "square", "triangle", "cross", "crescent")
 SIZES = ((128, 160), (160, 128))  # (height, width): landscape and portrait
@@ -18,14 +23,43 @@ SMALLEST, LARGEST = 8, 124  # pixels, longer side of an object's box
 OVERSAMPLING = 4  # outlines are drawn larger and averaged down
 
 
-class Shapes(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder of the generated set."""
+class Scene(NamedTuple):
+    """What the images of a set look like."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    sizes: tuple  # (height, width) of the images
+    distractors: tuple  # fewest, most
+    empty: float  # share of images without objects
+    draw_sides: object  # generator -> longer sides of the objects that are tried, in pixels
+
+
+def _few(draw):
+    """1 to 6 sides, small ones more often, and sometimes one that fills the image."""
+    count = draw.integers(1, 7)
+    sides = SMALLEST + (LARGEST - SMALLEST) * draw.uniform(0, 1, count) ** 1.5
+    if draw.random() < 0.25:
+        sides[0] = draw.uniform(0.9 * LARGEST, LARGEST)
+    return sides
+
+
+def _octaves(draw):
+    """5 to 14 sides, their logarithms uniform over five octaves."""
+    return 190 / 2 ** draw.uniform(0, 5, draw.integers(5, 15))
+
+
+SHAPES = Scene(SIZES, (0, 3), 0.04, _few)
+OCTAVES = Scene(((192, 256), (256, 192)), (4, 12), 0.02, _octaves)
+
+
+class Shapes(tfds.core.GeneratorBasedBuilder):
+    """TFDS builder of `shapes`."""
+
+    VERSION = tfds.core.Version("1.1.0")
+    SCENE = SHAPES
 
     def _info(self):
         return self.dataset_info_from_configs(
             description="Generated images of five shapes on textured backgrounds.",
+            # A mask is COCO's compressed run-length code.
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(encoding_format="jpeg"),
@@ -38,6 +72,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
                             "id": np.int64,
                             "is_crowd": np.bool_,
                             "label": tfds.features.ClassLabel(names=CLASSES),
+                            "mask": tfds.features.Text(),
                         }
                     ),
                 }
@@ -50,7 +85,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split):
         first_id = 1 + sum(count for name, count in SPLITS.items() if name < split)
         for index in range(SPLITS[split]):
-            image, objects = draw_example(split, index)
+            image, objects, found = draw_example(split, index, self.SCENE)
             height, width = image.shape[:2]
             image_id = first_id + index
             yield (
@@ -68,33 +103,38 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
                             "id": image_id * 100 + number,
                             "is_crowd": False,
                             "label": label,
+                            "mask": masks.encode(np.asfortranarray(mask))["counts"].decode(),
                         }
-                        for number, (label, (x1, y1, x2, y2), area) in enumerate(objects)
+                        for number, ((label, (x1, y1, x2, y2), area), mask) in enumerate(zip(objects, found))
                     ],
                 },
             )
 
 
-def draw_example(split, index):
+class Octaves(Shapes):
+    """TFDS builder of `octaves`."""
+
+    SCENE = OCTAVES
+
+
+def draw_example(split, index, scene=SHAPES):
     """One image and its objects.
 
     Args:
         split: "train" or "validation".
         index: number within the split.
+        scene: Scene.
 
     Returns:
         (uint8 [H, W, 3], list of (label 0..4, (x1, y1, x2, y2) whole pixels of the visible part,
-        visible area in pixels)).
+        visible area in pixels), list of their visible parts as uint8 [H, W]).
     """
     draw = np.random.default_rng([sorted(SPLITS).index(split), index])
-    size = SIZES[draw.integers(len(SIZES))]
+    size = scene.sizes[draw.integers(len(scene.sizes))]
     image = _texture(draw, size)
-    for _ in range(draw.integers(0, 4)):
+    for _ in range(draw.integers(scene.distractors[0], scene.distractors[1] + 1)):
         _scribble(draw, image)
-    count = 0 if draw.random() < 0.04 else draw.integers(1, 7)
-    sides = SMALLEST + (LARGEST - SMALLEST) * draw.uniform(0, 1, count) ** 1.5
-    if count and draw.random() < 0.25:
-        sides[0] = draw.uniform(0.9 * LARGEST, LARGEST)
+    sides = np.zeros(0) if draw.random() < scene.empty else scene.draw_sides(draw)
     owner = np.zeros(size, np.int32)  # which object a pixel shows, 0 for none
     labels, areas = [], [0]
     for side in np.sort(sides)[::-1]:  # large ones first: what is drawn later lies on top
@@ -111,8 +151,9 @@ def draw_example(split, index):
                 _paint(draw, image[place], mask)
                 break
     image += draw.standard_normal(image.shape, np.float32) * np.float32(draw.uniform(1, 8))
-    objects = [(label, *_extent(owner == number)) for number, label in enumerate(labels, start=1)]
-    return np.clip(image, 0, 255).astype(np.uint8), objects
+    found = [(owner == number).astype(np.uint8) for number in range(1, len(labels) + 1)]
+    objects = [(label, *_extent(mask)) for label, mask in zip(labels, found)]
+    return np.clip(image, 0, 255).astype(np.uint8), objects, found
 
 
 def _extent(mask):

@@ -192,9 +192,7 @@ def best_anchor_iou(boxes, canvas, model):
     """
     boxes = np.asarray(boxes, np.float64)
     best, rpn = np.zeros(len(boxes)), model.rpn
-    anchors = cell_anchors(
-        PYRAMIDS[model.pyramid], rpn.anchor_sizes, rpn.anchor_ratios, rpn.anchor_rounding
-    )
+    anchors = cell_anchors(PYRAMIDS[model.pyramid], rpn.anchor_sizes, rpn.anchor_ratios, rpn.anchor_rounding)
     for level, own in anchors.items():
         stride = 2**level
         cells = -(-np.asarray(canvas[::-1]) // stride)  # columns, rows

@@ -92,7 +92,10 @@ def _boxes(objects, width, height):
         y1, x1, y2, x2 = (float(v) for v in objects["bbox"][i])  # shares of the sides
         box = [x1 * width, y1 * height, (x2 - x1) * width, (y2 - y1) * height]
         area = float(objects["area"][i]) if "area" in objects else box[2] * box[3]
-        yield {"bbox": box, "label": int(objects["label"][i]), "iscrowd": int(crowd[i]), "area": area}
+        annotation = {"bbox": box, "label": int(objects["label"][i]), "iscrowd": int(crowd[i]), "area": area}
+        if "mask" in objects:
+            annotation["segmentation"] = {"size": [height, width], "counts": _text(objects["mask"][i])}
+        yield annotation
 
 
 def _encoded(example):

@@ -74,7 +74,7 @@ class errors_of:  # noqa: N801  (reads as a phrase)
 
 
 SCORERS = {"faster_rcnn": coco, "fast_rcnn": coco, "rpn": proposals}  # of each model.kind
-MAIN_METRIC = {"faster_rcnn": "AP", "fast_rcnn": "AP", "rpn": "AR1000"}  # that the best checkpoint is chosen by
+MAIN_METRIC = {"faster_rcnn": "AP", "fast_rcnn": "AP", "rpn": "AR1000"}  # which chooses the best checkpoint
 
 
 def score(dataset, found, kind, annotations=None):

@@ -133,9 +133,7 @@ class ResNet(keras.layers.Layer):
             SPECS[depth][2], 7, 2, activation="relu", name="stem", dtype=self.dtype_policy, **norm_options
         )
         self.stages = [
-            make_stage(
-                level, depth, stride_in_1x1, norm_options, groups, width_per_group, self.dtype_policy
-            )
+            make_stage(level, depth, stride_in_1x1, norm_options, groups, width_per_group, self.dtype_policy)
             for level in range(2, last_level + 1)
         ]
         for part in [[self.stem], *self.stages][:frozen_stages]:

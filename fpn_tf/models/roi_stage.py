@@ -51,7 +51,8 @@ class ROIStage:
         model, roi = self.config.model, self.config.model.roi
         options = {"name": "box_head", "dtype": self.dtype_policy}
         if roi.head == "conv5":
-            return Conv5Head(model.num_classes, self.backbone.get_config(), model.frozen_stages < 5, **options)
+            learns = model.frozen_stages < 5
+            return Conv5Head(model.num_classes, self.backbone.get_config(), learns, **options)
         return BoxHead(
             model.num_classes, roi.hidden_units, roi.fc_layers, roi.conv_layers, roi.norm, **options
         )

@@ -15,7 +15,7 @@ KERAS_PARTS = {theirs: ours for ours, theirs in NORM_NAMES.items()}
 WRAPPINGS = ("model", "state_dict", "blobs")  # where training scripts put the tensors
 
 
-def load_backbone_weights(backbone, model_config):
+def load_backbone_weights(backbone, model_config, head_stage=()):
     """Loads what `model.backbone_weights` names into a ResNet.
 
     Args:
@@ -23,6 +23,7 @@ def load_backbone_weights(backbone, model_config):
         model_config: ModelConfig. Its backbone_weights: "" leaves the weights alone; "imagenet"
             downloads those of keras.applications; anything else is the path of an .npz or .pth
             with torchvision's names, or of one of Detectron's .pkl.
+        head_stage: blocks of the fifth stage, where a box head has it (`fpn_tf.models.box_head.Conv5Head`).
 
     Raises:
         WeightsError: the file is absent or its tensors do not fit.
@@ -41,7 +42,8 @@ def load_backbone_weights(backbone, model_config):
                 "model.backbone_weights=imagenet: these weights need model.stride_in_1x1=true, "
                 "model.pixel_order=bgr, model.pixel_mean=103.939,116.779,123.68 and model.pixel_std=1,1,1"
             )
-        load_keras_application(backbone, classes[backbone.depth](include_top=False, weights="imagenet"))
+        application = classes[backbone.depth](include_top=False, weights="imagenet")
+        load_keras_application(backbone, application, head_stage)
         return
     arrays = read_arrays(source)
     if detectron.is_source(arrays):
@@ -52,7 +54,7 @@ def load_backbone_weights(backbone, model_config):
                 f"103.53,116.28,123.675 and model.stride_in_1x1={str(not grouped).lower()}"
             )
         arrays = detectron.rename(arrays, prefix="")
-    load_arrays(backbone, arrays, source)
+    load_arrays(backbone, arrays, source, head_stage)
 
 
 def read_arrays(path):
@@ -92,7 +94,7 @@ def _read_npz(path):
         raise WeightsError(f"{path}: not an .npz of plain arrays ({error})") from None
 
 
-def load_arrays(backbone, arrays, source):
+def load_arrays(backbone, arrays, source, head_stage=()):
     """Loads {torchvision's or Detectron's name: array} into a ResNet; all or nothing.
 
     A classifier (`fc.*`) and batch counters are passed over; anything else that is missing,
@@ -102,15 +104,20 @@ def load_arrays(backbone, arrays, source):
         backbone: fpn_tf.ResNet, built.
         arrays: dict.
         source: file name, for messages.
+        head_stage: see `load_backbone_weights`.
 
     Raises:
         WeightsError: lists what does not fit.
     """
-    kept = {name: array for name, array in arrays.items() if not name.startswith("fc.")}
-    assign(backbone_weights(backbone), kept, f"{source} and ResNet-{backbone.depth}")
+    unused = ("fc.",)
+    if backbone.last_level == 4 and not head_stage:
+        unused += ("layer4.",)
+    kept = {name: array for name, array in arrays.items() if not name.startswith(unused)}
+    weights = backbone_weights(backbone, head_stage=head_stage)
+    assign(weights, kept, f"{source} and ResNet-{backbone.depth}")
 
 
-def load_keras_application(backbone, application):
+def load_keras_application(backbone, application, head_stage=()):
     """Loads a `keras.applications.ResNet50` or `ResNet101` into a ResNet.
 
     Its convolutions have biases and its epsilon is 1.001e-5: the bias joins the moving mean, the
@@ -119,8 +126,9 @@ def load_keras_application(backbone, application):
     Args:
         backbone: fpn_tf.ResNet(50 or 101, stride_in_1x1=True), built.
         application: keras.Model.
+        head_stage: see `load_backbone_weights`.
     """
-    for weight in backbone_weights(backbone):
+    for weight in backbone_weights(backbone, head_stage=head_stage):
         name, _, part = weight.name.rpartition(".")
         layer = application.get_layer(_keras_name(name))
         value = getattr(layer, KERAS_PARTS[part] if "bn" in layer.name else "kernel")

@@ -61,10 +61,11 @@ class Weight(NamedTuple):
         return array
 
 
-def backbone_weights(backbone, prefix=""):
-    """The Weights of a ResNet."""
+def backbone_weights(backbone, prefix="", head_stage=()):
+    """The Weights of a ResNet; `head_stage` are the blocks of the stage that a box head has, if one has."""
     yield from _conv_norm(f"{prefix}conv1", f"{prefix}bn1", backbone.stem)
-    for stage, blocks in enumerate(backbone.stages, start=1):
+    stages = [*backbone.stages, head_stage] if head_stage else backbone.stages
+    for stage, blocks in enumerate(stages, start=1):
         for i, block in enumerate(blocks):
             at = f"{prefix}layer{stage}.{i}"
             for j, conv in enumerate(block.convs, start=1):

@@ -9,7 +9,7 @@ import numpy as np
 from fpn_tf import config as config_lib
 from fpn_tf.config import PARTS
 from fpn_tf.errors import CheckpointError
-from fpn_tf.models.faster_rcnn import FasterRCNN, make_model
+from fpn_tf.models.faster_rcnn import FasterRCNN
 from fpn_tf.models.rpn import RPN
 from fpn_tf.pretrained.model_dir import load_model_dir
 
@@ -61,7 +61,8 @@ def rpn_of(model):
         CheckpointError: there is none.
     """
     if not hasattr(model, "rpn_head"):
-        raise CheckpointError(f"model.kind={model.config.model.kind}: has no RPN; expected rpn or faster_rcnn")
+        kind = model.config.model.kind
+        raise CheckpointError(f"model.kind={kind}: has no RPN; expected rpn or faster_rcnn")
     rpn = RPN(config_lib.replace(model.config, **{"model.kind": "rpn"}))
     copy_parts(model, rpn, "model")
     return rpn
@@ -78,7 +79,7 @@ def joined(rpn_dir, fast_rcnn_dir):
         for a, b in zip(getattr(rpn, part).weights, getattr(fast, part).weights, strict=True):
             if a.shape != b.shape or not np.array_equal(np.asarray(a), np.asarray(b)):
                 raise CheckpointError(
-                    f"{rpn_dir} and {fast_rcnn_dir}: {b.path} differs; expected a shared {part}, frozen in both"
+                    f"{rpn_dir} and {fast_rcnn_dir}: {b.path} differs; expected the same {part}, frozen"
                 )
     changes = {"model.kind": "faster_rcnn", "data.train_proposals": "", "data.eval_proposals": ""}
     changes |= {"train.freeze": (), "train.start_from": ""}

@@ -117,5 +117,6 @@ def new_model(config):
             "model.backbone_weights is empty: a random backbone whose batch norm is frozen hardly learns; "
             "give weights, or set model.norm=group_norm and model.frozen_stages=0"
         )
-    load_backbone_weights(model.backbone, config.model)
+    head_stage = getattr(getattr(model, "box_head", None), "stage", ())
+    load_backbone_weights(model.backbone, config.model, head_stage)
     return model, ""

@@ -1,0 +1,153 @@
+"""Runs rows of the paper's tables, each with the rows that it needs, and prints the tables.
+
+    python -m experiments.paper.study --scale=small
+
+is the whole small-scale study: Tables 1, 2, 3 and 5 on the generated set `octaves`, three seeds each,
+one night on two CPU cores. It goes on where it stopped. With COCO and GPUs:
+
+    python -m experiments.paper.study --rows=table2_c --data_root=COCO
+
+What is small is `SMALL` below, the same for every row.
+"""
+
+import importlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+from absl import app, flags
+
+from experiments.paper.recipes import ROOT
+
+HERE = pathlib.Path(__file__).parent
+ROWS = sorted(path.stem for path in HERE.glob("table*.py"))
+SMALL = {
+    "data.tfds_name": "octaves",
+    "data.train_annotations": "",
+    "data.train_images": "",
+    "data.eval_annotations": "",
+    "data.eval_images": "",
+    "data.short_side": 192,
+    "data.max_side": 256,
+    "model.num_classes": 0,
+    "model.backbone": "resnet_tiny",
+    "model.backbone_weights": "",
+    "model.norm": "sync_bn",
+    "model.frozen_stages": 0,
+    "model.fpn_channels": 48,
+    "model.rpn.anchor_sizes": "8,16,32,64,128",
+    "model.rpn.anchor_ratios": 1.0,
+    "model.rpn.samples": 128,
+    "model.roi.canonical_size": 56,
+    "model.roi.hidden_units": 256,
+    "model.roi.samples": 64,
+    "train.steps": 1500,
+    "train.batch_size": 4,
+    "train.optimizer": "adamw",
+    "train.learning_rate": 0.002,
+    "train.weight_decay": 0.01,
+    "train.clip_norm": 10.0,
+    "train.schedule": "cosine",
+    "train.warmup_steps": 50,
+    "train.checkpoint_every": 500,
+    "eval.batch_size": 8,
+    "eval.pictures": 4,
+}
+SMALL_ROWS = [row for row in ROWS if row.startswith(("table1", "table2", "table3", "table5_r50"))]
+
+NAMES = flags.DEFINE_list("rows", None, f"Of {', '.join(ROWS)}; by default all (small: {len(SMALL_ROWS)}).")
+SCALE = flags.DEFINE_enum("scale", "paper", ("paper", "small"), "The paper's settings, or minutes a row.")
+SEEDS = flags.DEFINE_list("seeds", None, "By default 0 (small: 0, 1 and 2).")
+DATA_ROOT = flags.DEFINE_string("data_root", "", "The folder that holds COCO.")
+FOLDER = flags.DEFINE_string("folder", None, f"Of the runs; by default {ROOT} (small: {ROOT}_small).")
+OVERRIDES = flags.DEFINE_multi_string("params_override", [], "dotted.key=value, for every row.")
+
+
+def config_of(row):
+    """The Config of a row, at the paper's scale."""
+    return importlib.import_module(f"experiments.paper.{row}").get_config()
+
+
+def needs(row):
+    """[(row that another one needs, the splits of its proposals)]."""
+    config = config_of(row)
+    found = []
+    if config.data.train_proposals:
+        found.append((pathlib.Path(config.data.train_proposals).parts[-3], ("train", "eval")))
+    if config.train.start_from:
+        found.append((pathlib.Path(config.train.start_from).name, ()))
+    return found
+
+
+def overrides_of(row, folder, seed):
+    """{dotted key: value} that a row's run is given on the command line."""
+    changes = {"data.root": DATA_ROOT.value, "train.seed": seed}
+    if SCALE.value == "small":
+        changes |= SMALL
+    config = config_of(row)
+    for key in ("train", "eval"):
+        path = getattr(config.data, f"{key}_proposals")
+        if path:
+            changes[f"data.{key}_proposals"] = path.replace(ROOT, str(folder), 1)
+    if config.train.start_from:
+        changes["train.start_from"] = config.train.start_from.replace(ROOT, str(folder), 1)
+    return changes
+
+
+def is_done(model_dir):
+    """Whether a run is trained to its last step and scored."""
+    try:
+        steps = json.loads((model_dir / "config.json").read_text())["train"]["steps"]
+        return json.loads((model_dir / "eval" / "metrics.json").read_text())["step"] == steps
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def main_py(*arguments):
+    """Runs main.py as its own process; ends the study where it fails."""
+    root = HERE.parent.parent
+    print(f"\n$ main.py {' '.join(arguments[:3])}", flush=True)
+    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    status = subprocess.call(
+        [sys.executable, str(root / "main.py"), *arguments], env=os.environ | {"PYTHONPATH": path}
+    )
+    if status:
+        sys.exit(status)
+
+
+def run(row, folder, seed):
+    """Trains and scores a row in `folder`, after the rows that it needs."""
+    model_dir = folder / row
+    if is_done(model_dir):
+        return
+    for needed, splits in needs(row):
+        run(needed, folder, seed)
+        for split in splits:
+            if not (folder / needed / "proposals" / f"{split}.npz").exists():
+                main_py("--mode=propose", f"--model_dir={folder / needed}", f"--split={split}")
+    changes = [f"--params_override={key}={value}" for key, value in overrides_of(row, folder, seed).items()]
+    changes += [f"--params_override={text}" for text in OVERRIDES.value]
+    main_py("--mode=train_and_eval", f"--experiment=paper/{row}", f"--model_dir={model_dir}", *changes)
+
+
+def main(arguments):
+    if len(arguments) > 1:
+        raise app.UsageError(f"unexpected: {' '.join(arguments[1:])}")
+    small = SCALE.value == "small"
+    rows = NAMES.value or (SMALL_ROWS if small else ROWS)
+    unknown = sorted(set(rows) - set(ROWS))
+    if unknown:
+        raise app.UsageError(f"--rows={unknown[0]}: expected some of {', '.join(ROWS)}")
+    folder = pathlib.Path(FOLDER.value or (f"{ROOT}_small" if small else ROOT))
+    for seed in map(int, SEEDS.value or ((0, 1, 2) if small else (0,))):
+        for row in rows:
+            run(row, folder / f"seed{seed}" if small else folder, seed)
+    pattern = str(folder / "seed*" / "*") if small else str(folder / "*")
+    for table in sorted({row[5] for row in rows}):
+        main_py("--mode=report", f"--model_dirs={pattern}", f"--table={table}")
+
+
+if __name__ == "__main__":
+    app.run(main)
