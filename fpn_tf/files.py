@@ -19,7 +19,12 @@ def written_whole(path):
         beside.unlink(missing_ok=True)
 
 
+def write_text(path, text):
+    """Writes a text, whole or not at all."""
+    with written_whole(path) as beside:
+        beside.write_text(text)
+
+
 def write_json(path, value, indent=2):
     """Writes `value` as JSON, whole or not at all."""
-    with written_whole(path) as beside:
-        beside.write_text(json.dumps(value, indent=indent) + "\n")
+    write_text(path, json.dumps(value, indent=indent) + "\n")

@@ -14,6 +14,7 @@ from fpn_tf import benchmark as benchmarks
 from fpn_tf import config as config_lib
 from fpn_tf import export as export_lib
 from fpn_tf import files, inspection, photos, predict, visualize
+from fpn_tf import report as report_lib
 from fpn_tf.backend import frozen
 from fpn_tf.checkpoint import Checkpoints, write_model
 from fpn_tf.cluster import make_cluster
@@ -152,6 +153,24 @@ def benchmark(config, model_dir, size, batch_sizes, precisions, repeats):
     path = pathlib.Path(model_dir) / "benchmark.json"
     files.write_json(path, found)
     console.print(f"written: {path}")
+
+
+def report(pattern, table, output):
+    """Prints our figures beside those of the paper's table; writes them as Markdown.
+
+    Args:
+        pattern: glob pattern of model_dirs.
+        table: its number.
+        output: file; None: none is written.
+    """
+    told = report_lib.lines(table, report_lib.collect(pattern))
+    console.print(report_lib.as_text(table, told))
+    markdown = report_lib.as_markdown(table, told)
+    if output:
+        files.write_text(output, markdown)
+        console.print(f"written: {output}")
+    else:
+        print(markdown)
 
 
 def score_files(detections, annotations, model_dir):

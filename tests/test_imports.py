@@ -38,6 +38,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "predict": BASE | {"data", "models", "evaluation", "visualize"},
     "training": NETS | {"models", "pretrained", "checkpoint", "cluster", "data", "evaluation"},
     "export": NETS | {"models", "training"},
+    "report": BASE,
     "benchmark": BASE | {"cluster", "models", "training"},
 }
 TENSORFLOW = {

@@ -2,7 +2,7 @@
 
     python -m experiments.paper.study --rows=table5_r50 --data_root=COCO
 
-Published: AP 33.9, AP50 56.9; COCO val2017. Step 1 is table1_c.
+Published: AP 33.9, AP50 56.9; COCO val2017. Step 1 is table1_c; the same run as Table 2 (c).
 """
 
 from experiments.paper.recipes import fast_rcnn

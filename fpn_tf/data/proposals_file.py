@@ -36,7 +36,8 @@ def read(path):
         DataError: it is absent or of another form.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: where the file is damaged, np.load would leave it open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             image_ids, counts, boxes, scores = (arrays[key] for key in KEYS)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; expected the file of --mode=propose") from None

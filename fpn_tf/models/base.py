@@ -49,8 +49,6 @@ class PyramidModel(keras.Model):
         self.fpn = make_pyramid(
             model.pyramid, model.fpn_channels, model.fpn_norm or None, name="fpn", dtype=policy
         )
-        self.backbone.trainable = "backbone" not in config.train.freeze
-        self.fpn.trainable = "fpn" not in config.train.freeze
         self.loss_trackers = [
             keras.metrics.Mean(name=name) for name in Losses._fields if name != "total_loss"
         ]
@@ -68,6 +66,9 @@ class PyramidModel(keras.Model):
         self.fpn.build(maps)
         self.backbone.built = self.fpn.built = True
         self.build_heads()
+        for part in self.config.train.freeze:  # now that all their layers are there
+            if hasattr(self, part):
+                getattr(self, part).trainable = False
         self.built = True
 
     def build_heads(self):

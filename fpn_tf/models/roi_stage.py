@@ -43,7 +43,6 @@ class ROIStage:
                 autocast=False,
             )
         self.box_head = self._make_box_head()
-        self.box_head.trainable = "box_head" not in self.config.train.freeze
         self.box_head.build((None, None, roi.pool_size, roi.pool_size, self.map_channels))
         self.box_head.built = self.roi_pooler.built = True
 

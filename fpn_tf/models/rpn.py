@@ -51,7 +51,6 @@ class RPN(PyramidModel):
         self.rpn_head = kind(
             len(self.cell_anchors[self.levels[0]]), rpn.conv_layers, name="rpn_head", dtype=self.dtype_policy
         )
-        self.rpn_head.trainable = "rpn_head" not in self.config.train.freeze
         self.rpn_head.build({f"p{level}": (None, None, None, self.map_channels) for level in self.levels})
         self.rpn_head.built = True
 

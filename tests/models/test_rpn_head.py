@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from fpn_tf import RPNHead
+from fpn_tf.models.rpn_head import UnsharedRPNHead
 
 SIZES = {"p2": (5, 7), "p3": (3, 4), "p4": (1, 2), "p5": (1, 1)}
 
@@ -65,3 +66,23 @@ def test_single_anchors_have_the_gradients_of_the_whole_maps(pyramid, conv_layer
     found = gradients(lambda: head.at_anchors(maps, indices))
     for a, b in zip(found, expected):
         np.testing.assert_allclose(tf.convert_to_tensor(a), b, rtol=1e-4, atol=1e-5)
+
+
+def test_unshared_heads_are_one_for_each_level(pyramid):
+    keras.utils.set_random_seed(0)
+    head = UnsharedRPNHead(num_anchors=3)
+    head.build(dict.fromkeys(SIZES, (None, None, None, 6)))
+    head.built = True
+    logits, deltas = head(pyramid)
+    assert len(head.weights) == len(SIZES) * 6
+    for name, own in head.heads.items():
+        own_logits, own_deltas = own({name: pyramid[name]})
+        np.testing.assert_array_equal(logits[name], own_logits[name])
+        np.testing.assert_array_equal(deltas[name], own_deltas[name])
+    indices = np.stack([np.random.default_rng(1).permutation(150)] * 2).astype("int32")
+    whole = np.concatenate([ops.convert_to_numpy(x) for x in logits.values()], axis=1)
+    found, found_deltas = head.at_anchors(pyramid, indices)
+    np.testing.assert_allclose(found, np.take_along_axis(whole, indices, axis=1), rtol=1e-5, atol=1e-6)
+    whole = np.concatenate([ops.convert_to_numpy(x) for x in deltas.values()], axis=1)
+    expected = np.take_along_axis(whole, indices[..., None], axis=1)
+    np.testing.assert_allclose(found_deltas, expected, rtol=1e-5, atol=1e-6)

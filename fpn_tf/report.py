@@ -1,0 +1,161 @@
+"""Our figures beside the paper's: the tables of 1612.03144, from the runs in a set of model_dirs."""
+
+import glob
+import json
+import pathlib
+import statistics
+from typing import NamedTuple
+
+import rich.box
+import rich.table
+
+from fpn_tf import config as config_lib
+from fpn_tf.errors import ConfigError, DataError
+
+AP = (("AP50", "AP@.5"), ("AP", "AP"), ("AP_small", "APs"), ("AP_medium", "APm"), ("AP_large", "APl"))
+AR = (
+    ("AR100", "AR@100"),
+    ("AR1000", "AR@1k"),
+    ("AR1000_small", "ARs@1k"),
+    ("AR1000_medium", "ARm@1k"),
+    ("AR1000_large", "ARl@1k"),
+)
+
+
+class Row(NamedTuple):
+    """A line of a table."""
+
+    name: str  # of the experiment, `config.name`
+    title: str
+    published: tuple  # a number for each column, None where the paper gives none
+
+
+class Table(NamedTuple):
+    """A table of the paper."""
+
+    title: str
+    columns: tuple  # (key of metrics.json, heading)
+    rows: tuple
+
+
+TABLES = {
+    1: Table(
+        "Table 1: proposals of an RPN, R-50, COCO val2017",
+        AR,
+        (
+            Row("table1_a", "(a) conv4", (36.1, 48.3, 32.0, 58.7, 62.2)),
+            Row("table1_b", "(b) conv5", (36.3, 44.9, 25.3, 55.5, 64.2)),
+            Row("table1_c", "(c) FPN", (44.0, 56.3, 44.9, 63.4, 66.2)),
+            Row("table1_d", "(d) bottom-up", (37.4, 49.5, 30.5, 59.9, 68.0)),
+            Row("table1_d_unshared", "(d) unshared heads", (None,) * 5),
+            Row("table1_e", "(e) top-down, no lateral", (34.5, 46.1, 26.5, 57.4, 64.7)),
+            Row("table1_f", "(f) only finest level", (38.4, 51.3, 35.1, 59.7, 67.6)),
+        ),
+    ),
+    2: Table(
+        "Table 2: Fast R-CNN on the proposals of Table 1 (c), R-50, COCO val2017",
+        AP,
+        (
+            Row("table2_a", "(a) conv4, conv5 head", (54.7, 31.9, 15.7, 36.5, 45.5)),
+            Row("table2_b", "(b) conv5", (52.9, 28.8, 11.9, 32.4, 43.4)),
+            Row("table2_c", "(c) FPN", (56.9, 33.9, 17.8, 37.7, 45.8)),
+            Row("table2_d", "(d) bottom-up", (44.9, 24.9, 10.9, 24.4, 38.5)),
+            Row("table2_e", "(e) top-down, no lateral", (54.0, 31.3, 13.3, 35.2, 45.3)),
+            Row("table2_f", "(f) only finest level", (56.3, 33.4, 17.3, 37.3, 45.6)),
+        ),
+    ),
+    3: Table(
+        "Table 3: Faster R-CNN, features not shared, R-50, COCO val2017",
+        AP,
+        (
+            Row("table3_a", "(a) conv4, conv5 head", (53.1, 31.6, 13.2, 35.6, 47.1)),
+            Row("table3_b", "(b) conv5", (51.7, 28.0, 9.6, 31.9, 43.1)),
+            Row("table3_c", "(c) FPN", (56.9, 33.9, 17.8, 37.7, 45.8)),
+        ),
+    ),
+    4: Table(
+        "Table 4: FPN Faster R-CNN, R-101, COCO test-dev",
+        AP,
+        (Row("table4", "FPN Faster R-CNN", (59.1, 36.2, 18.2, 39.0, 48.2)),),
+    ),
+    5: Table(
+        "Table 5: features shared by 4-step training, COCO val2017",
+        AP[:2],
+        (
+            Row("table5_r50", "R-50, not shared", (56.9, 33.9)),
+            Row("table5_r50_shared", "R-50, shared", (57.2, 34.3)),
+            Row("table5_r101", "R-101, not shared", (58.0, 35.0)),
+            Row("table5_r101_shared", "R-101, shared", (58.2, 35.2)),
+        ),
+    ),
+}
+SAME = {"table3_c": "table2_c", "table5_r50": "table2_c"}  # rows that are other rows' runs
+
+
+def collect(pattern):
+    """The finished runs among the folders of a glob pattern: {config.name: [metrics]}.
+
+    Raises:
+        ConfigError: none of the folders is a run, or none is scored.
+    """
+    folders = sorted(pathlib.Path(path) for path in glob.glob(pattern))
+    runs = [folder for folder in folders if (folder / "config.json").is_file()]
+    if not runs:
+        raise ConfigError(f"--model_dirs={pattern}: no run there; expected folders with a config.json")
+    found = {}
+    for folder in runs:
+        path = folder / "eval" / "metrics.json"
+        try:
+            metrics = json.loads(path.read_text())
+        except OSError:
+            continue  # it is not scored yet
+        except ValueError as error:
+            raise DataError(f"{path}: not valid JSON ({error})") from None
+        found.setdefault(config_lib.load(folder / "config.json").name, []).append(metrics)
+    if not found:
+        raise ConfigError(
+            f"--model_dirs={pattern}: none of {len(runs)} runs is scored; expected one at least"
+        )
+    return found
+
+
+def lines(number, found):
+    """[heading, *lines] of a table as texts, in per cent: for each row the paper's line, then ours.
+
+    Args:
+        number: of the table.
+        found: as `collect` returns. Several runs of a row are its seeds: mean and, in brackets,
+            the standard deviation.
+    """
+    table = TABLES[number]
+    told = [["row", "whose", *(heading for _, heading in table.columns)]]
+    for row in table.rows:
+        runs = found.get(row.name) or found.get(SAME.get(row.name), [])
+        numbers = ["-" if value is None else f"{value:.1f}" for value in row.published]
+        told.append([row.title, "paper", *numbers])
+        values = ([100 * run[key] for run in runs if run.get(key, -1) >= 0] for key, _ in table.columns)
+        count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}" if runs else "none"
+        told.append(["", f"ours, {count}", *map(_mean, values)])
+    return told
+
+
+def _mean(values):
+    if not values:
+        return "-"
+    spread = f" ({statistics.stdev(values):.1f})" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.1f}{spread}"
+
+
+def as_text(number, told):
+    """A rich table of `lines`."""
+    table = rich.table.Table(*told[0], title=TABLES[number].title, box=rich.box.SIMPLE)
+    for row in told[1:]:
+        table.add_row(*row)
+    return table
+
+
+def as_markdown(number, told):
+    """`lines` as Markdown."""
+    rule = ["---"] * len(told[0])
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in [told[0], rule, *told[1:]])
+    return f"**{TABLES[number].title}**\n\n{rows}\n"

@@ -1,0 +1,65 @@
+import json
+
+import pytest
+
+from fpn_tf import config, report
+from fpn_tf.errors import ConfigError
+
+
+def make_run(folder, name, **metrics):
+    config.save(config.replace(config.Config(), name=name), folder / "config.json")
+    if metrics:
+        (folder / "eval").mkdir()
+        (folder / "eval" / "metrics.json").write_text(json.dumps(metrics))
+
+
+def test_means_of_the_seeds_stand_below_the_published_row(tmp_path):
+    make_run(tmp_path / "0", "table2_c", AP=0.3, AP50=0.5, AP_small=0.1, AP_medium=0.2, AP_large=-1)
+    make_run(tmp_path / "1", "table2_c", AP=0.4, AP50=0.6, AP_small=0.1, AP_medium=0.2, AP_large=-1)
+    make_run(tmp_path / "2", "table2_d")  # not scored yet
+    (tmp_path / "other").mkdir()
+    told = report.lines(2, report.collect(str(tmp_path / "*")))
+    assert told[0] == ["row", "whose", "AP@.5", "AP", "APs", "APm", "APl"]
+    at = next(i for i, line in enumerate(told) if line[0] == "(c) FPN")
+    assert told[at][1:] == ["paper", "56.9", "33.9", "17.8", "37.7", "45.8"]
+    assert told[at + 1] == ["", "ours, 2 runs", "55.0 (7.1)", "35.0 (7.1)", "10.0 (0.0)", "20.0 (0.0)", "-"]
+    assert told[at + 3] == ["", "ours, none", *"-----"]
+    assert len(told) == 1 + 2 * 6
+    shared = report.lines(3, report.collect(str(tmp_path / "*")))
+    assert shared[-1][1:4] == ["ours, 2 runs", "55.0 (7.1)", "35.0 (7.1)"]  # the same run in the paper
+
+
+def test_text_and_markdown(tmp_path, main_here):
+    make_run(tmp_path / "run", "table1_c", AR100=0.25, AR1000=0.5, AR1000_small=0.4)
+    told = report.lines(1, report.collect(str(tmp_path / "*")))
+    markdown = report.as_markdown(1, told)
+    assert "| (c) FPN | paper | 44.0 | 56.3 | 44.9 | 63.4 | 66.2 |" in markdown
+    assert "|  | ours, 1 run | 25.0 | 50.0 | 40.0 | - | - |" in markdown
+    output = tmp_path / "table.md"
+    status, out, _ = main_here(
+        "--mode=report", f"--model_dirs={tmp_path}/*", "--table=1", f"--output={output}"
+    )
+    assert status == 0
+    assert output.read_text() == markdown
+    assert "ours, 1 run" in out
+
+
+def test_nothing_to_report_is_told(tmp_path, main_here):
+    with pytest.raises(ConfigError, match="no run there"):
+        report.collect(str(tmp_path / "*"))
+    make_run(tmp_path / "run", "table1_c")
+    with pytest.raises(ConfigError, match="none of 1 runs is scored"):
+        report.collect(str(tmp_path / "*"))
+    status, _, err = main_here("--mode=report", "--table=1")
+    assert (status, err.strip()) == (1, "error: --mode=report: expected --model_dirs=GLOB and --table=1..6")
+
+
+def test_every_row_of_a_table_is_an_experiment():
+    import importlib
+
+    for number, table in report.TABLES.items():
+        for row in table.rows:
+            settings = importlib.import_module(f"experiments.paper.{row.name}").get_config()
+            assert settings.validate().name == row.name
+            assert row.name.startswith(f"table{number}")
+            assert len(row.published) == len(table.columns)
