@@ -9,10 +9,15 @@ Rows that need another row's run name its folder under `runs/paper`; `experiment
 what a row needs before it.
 """
 
+import importlib
+import pathlib
+
 from experiments import coco_r50_fpn_1x
 from fpn_tf.config import replace
 
 ROOT = "runs/paper"
+HERE = pathlib.Path(__file__).parent
+ROWS = sorted(path.stem for path in HERE.glob("table*.py"))
 C4 = {"model.pyramid": "c4", "model.rpn.pre_nms_train": 10000, "model.rpn.pre_nms_test": 5000}
 C5 = C4 | {"model.pyramid": "c5"}
 FINEST = C4 | {"model.pyramid": "finest"}
@@ -63,3 +68,19 @@ def _row(name, *changes):
     for change in (shared, *changes):
         config = replace(config, **change)
     return config
+
+
+def config_of(row):
+    """The Config of a row, at the paper's scale."""
+    return importlib.import_module(f"experiments.paper.{row}").get_config()
+
+
+def needs(row):
+    """[(row that another one needs, the splits of its proposals)]."""
+    config = config_of(row)
+    found = []
+    if config.data.train_proposals:
+        found.append((pathlib.Path(config.data.train_proposals).parts[-3], ("train", "eval")))
+    if config.train.start_from:
+        found.append((pathlib.Path(config.train.start_from).name, ()))
+    return found

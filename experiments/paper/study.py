@@ -10,7 +10,6 @@ one night on two CPU cores. It goes on where it stopped. With COCO and GPUs:
 What is small is `SMALL` below, the same for every row.
 """
 
-import importlib
 import json
 import os
 import pathlib
@@ -19,11 +18,9 @@ import sys
 
 from absl import app, flags
 
-from experiments.paper.recipes import ROOT
+from experiments.paper.recipes import HERE, ROOT, ROWS, config_of, needs
 from fpn_tf import report
 
-HERE = pathlib.Path(__file__).parent
-ROWS = sorted(path.stem for path in HERE.glob("table*.py"))
 SMALL = {
     "data.tfds_name": "octaves",
     "data.train_annotations": "",
@@ -68,22 +65,6 @@ SEEDS = flags.DEFINE_list("seeds", None, "By default 0 (small: 0, 1 and 2).")
 DATA_ROOT = flags.DEFINE_string("data_root", "", "The folder that holds COCO.")
 FOLDER = flags.DEFINE_string("folder", None, f"Of the runs; by default {ROOT} (small: {ROOT}_small).")
 OVERRIDES = flags.DEFINE_multi_string("params_override", [], "dotted.key=value, for every row.")
-
-
-def config_of(row):
-    """The Config of a row, at the paper's scale."""
-    return importlib.import_module(f"experiments.paper.{row}").get_config()
-
-
-def needs(row):
-    """[(row that another one needs, the splits of its proposals)]."""
-    config = config_of(row)
-    found = []
-    if config.data.train_proposals:
-        found.append((pathlib.Path(config.data.train_proposals).parts[-3], ("train", "eval")))
-    if config.train.start_from:
-        found.append((pathlib.Path(config.train.start_from).name, ()))
-    return found
 
 
 def overrides_of(row, folder, seed):
