@@ -32,7 +32,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "pretrained": BASE | {"models", "checkpoint"},
     "cluster": {"errors"},
     "data": CORE,
-    "evaluation": BASE | {"cluster", "data", "models"},
+    "evaluation": CORE | {"cluster", "data", "models"},
     "visualize": BASE | {"data"},
     "inspection": BASE | {"data", "visualize"},
     "predict": BASE | {"data", "models", "evaluation", "visualize"},

@@ -180,6 +180,7 @@ class EvalConfig:
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     max_detections: int = 100
+    short_sides: tuple[int, ...] = ()  # an image pyramid: detect at each, merge; (): data.short_side
     annotations: str = ""  # official COCO JSON to score a TFDS split against
     pictures: int = 8  # pictures drawn after an evaluation
 
@@ -188,6 +189,10 @@ class EvalConfig:
             check(getattr(self, name) >= 1, f"eval.{name}={getattr(self, name)}: expected at least 1")
         for name in ("score_threshold", "nms_threshold"):
             check(0 <= getattr(self, name) <= 1, f"eval.{name}={getattr(self, name)}: expected 0..1")
+        check(
+            all(side >= 1 for side in self.short_sides),
+            f"eval.short_sides={self.short_sides}: expected positive sizes",
+        )
         check(self.pictures >= 0, f"eval.pictures={self.pictures}: expected 0 or more")
 
 

@@ -1,7 +1,9 @@
 """Runs a model over a data set and scores it."""
 
+import dataclasses
 import pathlib
 
+import numpy as np
 from keras import ops
 
 from fpn_tf import files
@@ -10,6 +12,8 @@ from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import evaluation_batches
 from fpn_tf.errors import DataError
 from fpn_tf.evaluation import coco, proposals
+from fpn_tf.geometry.nms import nms
+from fpn_tf.structures import Detections
 
 
 def make_detector(model, dataset, config, cluster, net=None):
@@ -24,15 +28,15 @@ def make_detector(model, dataset, config, cluster, net=None):
 
     Returns:
         A function `detect(on_batch)`, to be called by every worker: {index into dataset.records:
-        Detections} of all readable images. `on_batch` is called with the number of images done.
+        Detections} of all readable images, at every scale of `eval.short_sides`, merged.
+        `on_batch` is called with the number of images done.
     """
-    loader = Loader(dataset, config.data)
-    data, batch_size = config.data, config.eval.batch_size
+    scales = [(Loader(dataset, data), data) for data in scales_of(config)]
     net = net or model
 
-    def batches():
+    def batches(loader, data):
         return cluster.distribute(
-            evaluation_batches(loader, data, batch_size, cluster.replicas, cluster.own_replicas)
+            evaluation_batches(loader, data, config.eval.batch_size, cluster.replicas, cluster.own_replicas)
         )
 
     def rows(batch):
@@ -41,12 +45,12 @@ def make_detector(model, dataset, config, cluster, net=None):
         # Workers can send each other numbers, no booleans.
         return batch["indices"], batch["image_sizes"], boxes, scores, classes, ops.cast(valid, "int32")
 
-    gathered = cluster.gathered(rows, batches().element_spec)
+    gathered = cluster.gathered(rows, batches(*scales[0]).element_spec)
 
-    def detect(on_batch=lambda count: None):
+    def detect_at(loader, data, on_batch):
         found = {}
         with errors_of(loader), cluster.lost_worker:
-            for batch in batches():
+            for batch in batches(loader, data):
                 indices, sizes, *outputs, valid = gathered(batch)
                 for i, index in enumerate(indices.tolist()):
                     if index >= 0:
@@ -56,7 +60,47 @@ def make_detector(model, dataset, config, cluster, net=None):
                 on_batch(len(found))
         return found
 
+    def detect(on_batch=lambda count: None):
+        found = [
+            detect_at(*scale, lambda count, n=n: on_batch((n * len(dataset.records) + count) // len(scales)))
+            for n, scale in enumerate(scales)
+        ]
+        if len(found) == 1:
+            return found[0]
+        return {index: merged([each[index] for each in found], config) for index in found[0]}
+
     return detect
+
+
+def scales_of(config):
+    """The DataConfigs of every scale that `eval.short_sides` asks for; sides in proportion."""
+    data = config.data
+    return [
+        dataclasses.replace(data, short_side=side, max_side=round(data.max_side * side / data.short_side))
+        for side in config.eval.short_sides or (data.short_side,)
+    ]
+
+
+def merged(found, config):
+    """What was found in one photo at several scales, as one: NMS over all, class by class.
+
+    Args:
+        found: list of Detections.
+        config: Config; the thresholds and limits are those of a single scale.
+    """
+    boxes, scores, classes = (np.concatenate(parts) for parts in zip(*found))
+    if not len(scores):
+        return found[0]
+    if config.model.kind == "rpn":
+        threshold, limit = config.model.rpn.nms_threshold, config.model.rpn.post_nms_test
+    else:
+        threshold, limit = config.eval.nms_threshold, config.eval.max_detections
+    kinds = np.unique(classes)
+    rows = [np.broadcast_to(x, (len(kinds), *x.shape)) for x in (boxes, scores)]
+    indices, kept = nms(*rows, classes == kinds[:, None], threshold, min(limit, len(scores)))
+    chosen = ops.convert_to_numpy(indices)[ops.convert_to_numpy(kept)]
+    chosen = chosen[np.argsort(-scores[chosen], kind="stable")][:limit]
+    return Detections(boxes[chosen], scores[chosen], classes[chosen])
 
 
 class errors_of:  # noqa: N801  (reads as a phrase)

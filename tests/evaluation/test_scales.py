@@ -1,0 +1,59 @@
+import numpy as np
+import oracles
+import pytest
+
+from fpn_tf import FasterRCNN, config
+from fpn_tf.cluster import make_cluster
+from fpn_tf.data.pipeline import open_dataset
+from fpn_tf.evaluation.evaluator import make_detector, merged
+from fpn_tf.structures import Detections
+
+
+def random_detections(random, count):
+    corner = random.uniform(0, 60, (count, 2))
+    boxes = np.concatenate([corner, corner + random.uniform(10, 60, (count, 2))], axis=1).astype("f")
+    scores = np.sort(random.uniform(size=count).astype("f"))[::-1]
+    return Detections(boxes, scores, random.choice([3, 7], count))
+
+
+@pytest.mark.parametrize("limit", [8, 100])
+def test_merging_is_nms_of_each_class_over_all_scales(tiny_config, limit):
+    random = np.random.default_rng(0)
+    parts = [random_detections(random, count) for count in (20, 0, 15)]
+    found = merged(parts, config.replace(tiny_config, **{"eval.max_detections": limit}))
+    boxes, scores, classes = (np.concatenate(x) for x in zip(*parts))
+    kept = []
+    for kind in (3, 7):
+        kept += oracles.nms(boxes, scores, classes == kind, tiny_config.eval.nms_threshold, len(scores))
+    kept = sorted(kept, key=lambda i: -scores[i])[:limit]
+    assert len(kept) < len(scores)
+    np.testing.assert_array_equal(found.boxes, boxes[kept])
+    np.testing.assert_array_equal(found.scores, scores[kept])
+    np.testing.assert_array_equal(found.classes, classes[kept])
+
+
+def test_nothing_at_any_scale_stays_nothing(tiny_config):
+    nothing = random_detections(np.random.default_rng(0), 0)
+    assert len(merged([nothing, nothing], tiny_config).scores) == 0
+
+
+def test_an_image_pyramid_is_each_scale_merged(folder_config):
+    model = FasterRCNN(folder_config)
+    dataset, cluster = open_dataset(folder_config.data, "eval"), make_cluster()
+
+    def detect(**changes):
+        counts, settings = [], config.replace(folder_config, **changes)
+        found = make_detector(model, dataset, settings, cluster)(counts.append)
+        assert counts == sorted(counts)
+        assert counts[-1] == len(dataset.records)
+        return found
+
+    pyramid = detect(**{"eval.short_sides": (64, 128)})
+    small = detect()
+    large = detect(**{"data.short_side": 128, "data.max_side": 192})
+    assert len(small) == len(large) == len(pyramid) == 6
+    for index, found in pyramid.items():
+        expected = merged([small[index], large[index]], folder_config)
+        for a, b in zip(found, expected):
+            np.testing.assert_array_equal(a, b)
+        assert not np.array_equal(small[index].boxes, large[index].boxes)
