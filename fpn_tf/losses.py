@@ -34,6 +34,11 @@ def smooth_l1(predictions, targets, beta):
     return ops.sum(distance, axis=-1)
 
 
+def binary_cross_entropy(logits, labels):
+    """Of labels 0 or 1, each by itself: log(1 + e^-|x|) form, finite for any logit."""
+    return ops.maximum(logits, 0) - logits * labels + ops.softplus(-ops.abs(logits))
+
+
 def rpn_losses(logits, deltas, targets, beta):
     """Losses of the RPN's outputs at the sampled anchors.
 
@@ -46,8 +51,7 @@ def rpn_losses(logits, deltas, targets, beta):
     Returns:
         (rpn_objectness_loss, rpn_box_loss), scalars.
     """
-    # log(1 + e^-|x|) form: finite for any logit.
-    cross_entropy = ops.maximum(logits, 0) - logits * targets.labels + ops.softplus(-ops.abs(logits))
+    cross_entropy = binary_cross_entropy(logits, targets.labels)
     distance = smooth_l1(deltas, targets.deltas, beta) * targets.labels
     return mean_per_image(cross_entropy, targets.valid), mean_per_image(distance, targets.valid)
 
@@ -72,3 +76,19 @@ def head_losses(logits, deltas, targets, beta):
     own_deltas = gather_rows(ops.reshape(deltas, [-1, rois * classes, 4]), own)  # [B, R, 4]
     distance = smooth_l1(own_deltas, targets.deltas, beta) * ops.cast(foreground, "float32")
     return mean_per_image(cross_entropy, targets.valid), mean_per_image(distance, targets.valid)
+
+
+def mask_losses(scores, masks, targets):
+    """Losses of segmentation heads at the sampled windows.
+
+    Args:
+        scores: [B, S] float32.
+        masks: [B, S, M, M] float32.
+        targets: MaskTargets.
+
+    Returns:
+        (score_loss over all samples, mask_loss over the pixels of foreground), scalars.
+    """
+    score_loss = mean_per_image(binary_cross_entropy(scores, targets.labels), targets.valid)
+    of_pixels = ops.mean(binary_cross_entropy(masks, targets.masks), axis=(2, 3))  # [B, S]
+    return score_loss, mean_per_image(of_pixels, targets.valid & (targets.labels > 0))

@@ -31,6 +31,8 @@ from fpn_tf.training import loop
 from fpn_tf.training.prepare import check_writable, prepare, with_classes
 from fpn_tf.training.progress import console, progress_bar
 
+SERVED = ("faster_rcnn", "rpn")  # kinds of model that give boxes for a photo alone
+
 
 def train(config, model_dir):
     """Trains in `model_dir`, going on from its newest checkpoint."""
@@ -70,7 +72,7 @@ def train_and_eval(config, model_dir):
         "metrics, detections": "eval",
         "pictures": "pictures",
     }
-    if config.model.kind != "fast_rcnn":  # which is nothing to serve: it wants proposals
+    if config.model.kind in SERVED:
         exported = export_lib.export(model, pathlib.Path(model_dir) / "export")
         written["SavedModel"] = exported.relative_to(model_dir)
     print_metrics(_finished_metrics(metrics_file, step))
@@ -184,7 +186,7 @@ def score_files(detections, annotations, model_dir):
 def predict_photos(model_dir, overrides, checkpoint, images, output, min_score):
     """Draws detections on a user's photos."""
     paths = predict.find_photos(images)
-    _, model, _ = _without_proposals(*load_model_dir(model_dir, overrides, checkpoint), "predict")
+    _, model, _ = _served(*load_model_dir(model_dir, overrides, checkpoint), "predict")
     output = pathlib.Path(output or pathlib.Path(model_dir) / "predictions")
     bar, task = progress_bar(len(paths), 0, "photos")
     with bar:
@@ -205,7 +207,7 @@ def export(model_dir, overrides, checkpoint, file_format):
             a state dict that torchvision's model of the same shape loads with `strict=True`: a
             `.pth` where PyTorch is installed, an `.npz` of the same names elsewhere.
     """
-    _, model, step = _without_proposals(*load_model_dir(model_dir, overrides, checkpoint), "export")
+    _, model, step = _served(*load_model_dir(model_dir, overrides, checkpoint), "export")
     folder = pathlib.Path(model_dir) / "export"
     if file_format == "savedmodel":
         path = export_lib.export(model, folder)
@@ -217,12 +219,10 @@ def export(model_dir, overrides, checkpoint, file_format):
     console.print(f"exported step {step}: {path}")
 
 
-def _without_proposals(config, model, step, mode):
-    """The arguments. Raises: ConfigError, for a model that wants proposals beside the photos."""
-    if config.model.kind == "fast_rcnn":
-        raise ConfigError(
-            f"--mode={mode}: model.kind=fast_rcnn detects in given proposals; expected faster_rcnn or rpn"
-        )
+def _served(config, model, step, mode):
+    """The arguments. Raises: ConfigError, for a model of another kind than `SERVED`."""
+    if config.model.kind not in SERVED:
+        raise ConfigError(f"--mode={mode}: model.kind={config.model.kind}: expected {' or '.join(SERVED)}")
     return config, model, step
 
 
@@ -269,7 +269,7 @@ def _with_ids(config, dataset):
     Raises:
         DataError: the data set has none of the model's category ids.
     """
-    if config.model.kind == "rpn":
+    if config.model.kind in config_lib.CLASSLESS:
         return config
     if not config.data.category_ids and len(dataset.category_ids) == config.model.num_classes:
         return with_classes(config, dataset)
@@ -310,7 +310,7 @@ def draw_pictures(config, model, dataset, model_dir):
             photo = photos.decode_rgb(dataset.read_bytes(index), record.name)
         except (PhotoError, OSError):
             continue  # the evaluation has told of it
-        if config.model.kind == "rpn":
+        if config.model.kind in config_lib.CLASSLESS:
             record = record._replace(classes=np.ones_like(record.classes))
         given = {} if record.proposals is None else {"proposals": [record.proposals]}
         [found] = model.detect([photo], **given)

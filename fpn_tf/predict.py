@@ -6,6 +6,7 @@ import pathlib
 from absl import logging
 
 from fpn_tf import files, photos, visualize
+from fpn_tf.config import CLASSLESS
 from fpn_tf.errors import DataError, PhotoError
 from fpn_tf.evaluation.coco import as_results
 
@@ -78,9 +79,9 @@ def predict(model, paths, output, min_score=0.5, on_photo=lambda count: None):
 def class_names(config):
     """{category id: name}, in the order of classes 1..K; numbers where there are no names.
 
-    An RPN knows one class, `object`.
+    An RPN and the like know one class, `object`.
     """
-    if config.model.kind == "rpn":
+    if config.model.kind in CLASSLESS:
         return {1: "object"}
     count = config.model.num_classes
     ids = config.data.category_ids or range(1, count + 1)

@@ -20,6 +20,12 @@ AR = (
     ("AR1000_medium", "ARm@1k"),
     ("AR1000_large", "ARl@1k"),
 )
+AR_OF_MASKS = (
+    ("AR1000", "AR"),
+    ("AR1000_small", "ARs"),
+    ("AR1000_medium", "ARm"),
+    ("AR1000_large", "ARl"),
+)
 
 
 class Row(NamedTuple):
@@ -86,6 +92,19 @@ TABLES = {
             Row("table5_r50_shared", "R-50, shared", (57.2, 34.3)),
             Row("table5_r101", "R-101, not shared", (58.0, 35.0)),
             Row("table5_r101_shared", "R-101, shared", (58.2, 35.2)),
+        ),
+    ),
+    6: Table(
+        "Table 6: segmentation proposals, the first 5k images of COCO val, 1000 proposals",
+        AR_OF_MASKS,
+        (
+            Row("deepmask", "DeepMask", (37.1, 15.8, 50.1, 54.9)),
+            Row("sharpmask", "SharpMask", (39.8, 17.4, 53.1, 59.1)),
+            Row("table6_5x5", "FPN, one MLP 5x5", (43.4, 32.5, 49.2, 53.7)),
+            Row("table6_7x7", "FPN, one MLP 7x7", (43.5, 30.0, 49.6, 57.8)),
+            Row("table6_dual", "FPN, MLPs 5x5 and 7x7", (45.7, 31.9, 51.5, 60.8)),
+            Row("table6_fine", "+ masks of 28x28", (46.7, 31.7, 53.1, 63.2)),
+            Row("table6_long", "+ twice the steps", (48.1, 32.6, 54.2, 65.6)),
         ),
     ),
 }

@@ -81,6 +81,33 @@ class Losses(NamedTuple):
     total_loss: Array
 
 
+class Windows(NamedTuple):
+    """Where a segmentation head looks: N windows of all levels and heads."""
+
+    centers: Array  # [N, 2] float32, (x, y) in pixels
+    regions: Array  # [N, 4] float32, what the mask of a window covers
+    scales: Array  # [N] int32, an index into `sizes`
+    strides: Array  # [N] float32, pixels
+    sizes: tuple  # canonical size of an object of each scale, pixels
+
+
+class MaskTargets(NamedTuple):
+    """What a segmentation head should have said about the sampled windows."""
+
+    indices: Array  # [B, S] int32 into all windows
+    labels: Array  # [B, S] float32, 1 foreground, 0 background
+    masks: Array  # [B, S, M, M] float32, 1 inside the object, meaningful where foreground
+    valid: Array  # [B, S] bool
+
+
+class MaskLosses(NamedTuple):
+    """The scalars of a step of segmentation proposals, float32."""
+
+    score_loss: Array
+    mask_loss: Array  # weighted
+    total_loss: Array
+
+
 class BatchDetections(NamedTuple):
     """Detections of a batch, best first, in pixels of the resized images."""
 
@@ -96,3 +123,23 @@ class Detections(NamedTuple):
     boxes: Array  # [D, 4] float32, pixels of the ORIGINAL photo
     scores: Array  # [D] float32
     classes: Array  # [D] int64, category ids of the dataset
+
+
+class BatchMasks(NamedTuple):
+    """Segmentation proposals of a batch, best first, in pixels of the resized images."""
+
+    regions: Array  # [B, D, 4] float32, boxes that the masks fill; they may leave the image
+    scores: Array  # [B, D] float32, 0 where not valid
+    classes: Array  # [B, D] int32, 1 where valid
+    valid: Array  # [B, D] bool
+    masks: Array  # [B, D, M, M] float32, probabilities
+
+
+class MaskDetections(NamedTuple):
+    """Segmentation proposals of one photo, best first, as NumPy arrays without padding."""
+
+    boxes: Array  # [D, 4] float32, pixels of the ORIGINAL photo, around each mask
+    scores: Array  # [D] float32
+    classes: Array  # [D] int64, always 1
+    regions: Array  # [D, 4] float32, pixels of the photo: what the grid of a mask covers
+    masks: Array  # [D, M, M] float32, probabilities; inside from 0.5 on

@@ -28,6 +28,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "models/roi_stage": NETS | {"models"},
     "models/fast_rcnn": NETS | {"models"},
     "models/faster_rcnn": NETS | {"models"},
+    "models/mask_proposals": NETS | {"models"},
     "checkpoint": {"config", "errors", "files"},
     "pretrained": BASE | {"models", "checkpoint"},
     "cluster": {"errors"},

@@ -59,7 +59,9 @@ def test_every_row_of_a_table_is_an_experiment():
 
     for number, table in report.TABLES.items():
         for row in table.rows:
+            assert len(row.published) == len(table.columns)
+            if row.name in ("deepmask", "sharpmask"):  # others' work
+                continue
             settings = importlib.import_module(f"experiments.paper.{row.name}").get_config()
             assert settings.validate().name == row.name
             assert row.name.startswith(f"table{number}")
-            assert len(row.published) == len(table.columns)

@@ -25,6 +25,7 @@ BOTTOM_UP = {"model.pyramid": "bottom_up"}
 TOP_DOWN = {"model.pyramid": "top_down"}
 R101 = {"model.backbone": "resnet101"}
 CONV5_HEAD = {"model.roi.head": "conv5", "model.roi.pool_size": 14}  # the stage halves it to 7
+FINE_MASKS = {"model.mask.mask_size": 28}
 FROZEN_TRUNK = {"train.freeze": ("backbone", "fpn")}
 
 
@@ -52,6 +53,24 @@ def fast_rcnn(name, proposals, *changes):
         "model.kind": "fast_rcnn",
         "model.roi.pooling": "max",
         "train.steps": 80000,
+        "train.decay_at": (0.75,),
+    }
+    return _row(name, settings, *changes)
+
+
+def mask_proposals(name, *changes):
+    """Segmentation proposals: 80,000 steps, lr .03 for 16 images, and .003 for the last quarter.
+
+    Args:
+        name: of the row.
+        *changes: dicts of dotted keys and values.
+    """
+    settings = {
+        "model.kind": "mask_proposals",
+        "data.masks": True,
+        "model.fpn_channels": 128,
+        "train.steps": 80000,
+        "train.base_learning_rate": 0.03,
         "train.decay_at": (0.75,),
     }
     return _row(name, settings, *changes)

@@ -18,7 +18,8 @@ PYRAMIDS = {  # name, see fpn_tf.models.pyramids -> levels of its maps, each wit
     "c4": (4,),
     "c5": (5,),
 }
-KINDS = ("faster_rcnn", "rpn", "fast_rcnn")
+CLASSLESS = ("rpn", "mask_proposals")  # kinds of model that know one class, `object`
+KINDS = ("faster_rcnn", "rpn", "fast_rcnn", "mask_proposals")
 NORMS = ("frozen_bn", "sync_bn", "group_norm")
 
 
@@ -137,10 +138,40 @@ class ROIConfig:
 
 
 @dataclass(frozen=True)
+class MaskConfig:
+    """The head of segmentation proposals (FPN paper, sec. 6 and appendix)."""
+
+    windows: tuple[int, ...] = (5, 7)  # cells on a side that an MLP sees; 5 for octaves, 7 for half ones
+    canonical_size: float = 32.0  # pixels, longer side of the object that the 5x5 MLP on p2 is for
+    padding: float = 0.25  # of that size, in the region of a mask
+    mask_size: int = 14  # cells on a side of a mask
+    hidden_units: int = 512
+    samples: int = 128  # windows per image
+    foreground_fraction: float = 0.25
+    loss_weight: float = 10.0  # of the masks, against the scores
+    max_proposals: int = 1000  # per image
+
+    def validate(self):
+        check(
+            self.windows and set(self.windows) <= {5, 7} and len(set(self.windows)) == len(self.windows),
+            f"model.mask.windows={self.windows}: expected 5, 7 or both",
+        )
+        for name in ("mask_size", "hidden_units", "samples", "max_proposals"):
+            check(getattr(self, name) >= 1, f"model.mask.{name}={getattr(self, name)}: expected at least 1")
+        check(self.canonical_size > 0, f"model.mask.canonical_size={self.canonical_size}: expected above 0")
+        for name in ("padding", "loss_weight"):
+            check(getattr(self, name) >= 0, f"model.mask.{name}={getattr(self, name)}: expected 0 or more")
+        check(
+            0 <= self.foreground_fraction <= 1,
+            f"model.mask.foreground_fraction={self.foreground_fraction}: expected 0..1",
+        )
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The network, and the pixels that it expects."""
 
-    kind: str = "faster_rcnn"  # or rpn: proposals alone; or fast_rcnn: on proposals from a file
+    kind: str = "faster_rcnn"  # rpn: proposals alone; fast_rcnn: on those of a file; mask_proposals
     backbone: str = "resnet50"
     backbone_weights: str = ""  # "": random; "imagenet": keras.applications; or an .npz file
     num_classes: int = 0  # K, without background; 0: as many as the dataset has
@@ -156,6 +187,7 @@ class ModelConfig:
     pixel_std: tuple[float, ...] = (58.395, 57.12, 57.375)
     rpn: RPNConfig = field(default_factory=RPNConfig)
     roi: ROIConfig = field(default_factory=ROIConfig)
+    mask: MaskConfig = field(default_factory=MaskConfig)
 
     def validate(self):
         check(self.kind in KINDS, f"model.kind={self.kind}: expected one of {', '.join(KINDS)}")
@@ -198,3 +230,4 @@ class ModelConfig:
         )
         self.rpn.validate()
         self.roi.validate()
+        self.mask.validate()

@@ -39,6 +39,7 @@ class DataConfig:
     fast_resize: bool = False  # in training: OpenCV enlarges photos, within 1 grey level of Pillow
     train_short_sides: tuple[int, ...] = ()  # scale jitter; empty: always short_side
     flip: bool = True  # horizontal, every second image
+    masks: bool = False  # read the annotations' segmentations, for model.kind=mask_proposals
     keep_empty: bool = False  # train on images without boxes too
     max_bad_fraction: float = 0.01  # share of unreadable files that ends the run
     workers: int = 0  # threads that read photos; 0: as many as there are cores
@@ -210,6 +211,14 @@ class Config:
         """Checks every value. Raises: ConfigError, with the key and the value."""
         for section in (self.model, self.data, self.train, self.eval):
             section.validate()
+        check(
+            self.data.masks == (self.model.kind == "mask_proposals"),
+            f"data.masks={self.data.masks}: expected true with model.kind=mask_proposals, false without",
+        )
+        check(
+            not (self.eval.short_sides and self.model.kind == "mask_proposals"),
+            f"eval.short_sides={self.eval.short_sides}: expected none with model.kind=mask_proposals",
+        )
         for split in ("train", "eval"):
             proposals = getattr(self.data, f"{split}_proposals")
             check(

@@ -15,6 +15,7 @@ class Record(NamedTuple):
     size: tuple[int, int]  # (height, width) in pixels, upright
     boxes: Any  # [G, 4] float32, pixels of the photo
     classes: Any  # [G] int32, 1..K
+    segmentations: tuple = ()  # of the boxes, as in COCO's annotations; None where there is none
     proposals: Any = None  # [P, 4] float32, pixels of the photo, best first; None: there are none
 
 
@@ -83,7 +84,8 @@ def from_coco_dict(coco, read_bytes_of, name, read_size_of):
         good = np.all(corners[:, 2:] > corners[:, :2], axis=1)
         classes = np.asarray([class_of[a["category_id"]] for a in annotations], np.int32)
         size = (image["height"], image["width"])
-        records.append(Record(image["id"], name(image), size, corners[good], classes[good]))
+        shapes = tuple(a.get("segmentation") for a, kept in zip(annotations, good) if kept)
+        records.append(Record(image["id"], name(image), size, corners[good], classes[good], shapes))
     images = coco["images"]
     return Dataset(
         records=records,

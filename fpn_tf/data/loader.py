@@ -7,6 +7,7 @@ import numpy as np
 from absl import logging
 
 from fpn_tf import photos
+from fpn_tf.data import masks
 from fpn_tf.data.dataset import scale_to
 from fpn_tf.data.plan import canvas_for, training_canvases
 from fpn_tf.errors import ConfigError, DataError, PhotoError
@@ -20,6 +21,7 @@ class Example(NamedTuple):
     boxes: Any  # [G, 4] float32
     classes: Any  # [G] int32
     proposals: Any  # [P, 4] float32, or None
+    masks: Any  # uint8 [G, S, S], or None; see fpn_tf.data.masks
 
 
 class Loader:
@@ -72,7 +74,8 @@ class Loader:
     def _blank(self):
         photo, nothing = np.zeros((1, 1, 3), np.uint8), np.zeros((0, 4), np.float32)
         proposals = nothing if self.dataset.has_proposals else None
-        return Example(photo, (1, 1), nothing, np.zeros(0, np.int32), proposals)
+        grids = np.zeros((0, masks.GRID, masks.GRID), np.uint8) if self.data.masks else None
+        return Example(photo, (1, 1), nothing, np.zeros(0, np.int32), proposals, grids)
 
     def _load(self, index, plan, slot):
         """An Example; None for an unreadable photo."""
@@ -92,12 +95,22 @@ class Loader:
         boxes, proposals = record.boxes * scale, None
         if record.proposals is not None:
             proposals = record.proposals * scale
+        shapes = self._masks(record) if self.data.masks else None
         if plan.flips[slot]:  # before it is enlarged: fewer pixels to move
             photo = photos.mirrored(photo)
             boxes = _mirrored(boxes, size[1])
             if proposals is not None:
                 proposals = _mirrored(proposals, size[1])
-        return Example(photo, size, boxes, record.classes, proposals)
+            if shapes is not None:
+                shapes = shapes[:, :, ::-1]
+        return Example(photo, size, boxes, record.classes, proposals, shapes)
+
+    def _masks(self, record):
+        grids = [
+            masks.in_box(masks.rasterise(segmentation, record.size), box)
+            for segmentation, box in zip(record.segmentations, record.boxes)
+        ]
+        return np.asarray(grids, np.uint8).reshape(-1, masks.GRID, masks.GRID)
 
     def _batch(self, examples, canvas, quickly=False):
         """Resizes and stacks what `_load` gives; boxes are padded to the most of any image."""
@@ -107,6 +120,8 @@ class Loader:
         }
         batch["boxes"], batch["valid"] = _padded([example.boxes for example in examples])
         batch["classes"] = _padded([example.classes for example in examples])[0]
+        if self.data.masks:
+            batch["masks"] = _padded([example.masks for example in examples])[0]
         if self.dataset.has_proposals:
             boxes, valid = _padded([example.proposals for example in examples])
             batch |= {"proposal_boxes": boxes, "proposal_valid": valid}

@@ -6,12 +6,13 @@ import numpy as np
 import tensorflow as tf
 
 from fpn_tf import photos
+from fpn_tf.data import masks, proposals_file
 from fpn_tf.data import plan as plans
-from fpn_tf.data import proposals_file
 from fpn_tf.errors import DataError
 
 X_KEYS = ("images", "image_sizes", "proposal_boxes", "proposal_valid")
 Y_KEYS = ("boxes", "classes", "valid", "sample_seeds")
+MASK_KEYS = ("masks", "image_sizes")  # besides, for segmentation proposals
 SPECS = {  # without the batch axis
     "images": ([None, None, 3], None),  # the dtype is that of the resizing
     "image_sizes": ([2], tf.int32),
@@ -20,6 +21,7 @@ SPECS = {  # without the batch axis
     "valid": ([None], tf.bool),
     "sample_seeds": ([], tf.int32),
     "indices": ([], tf.int32),
+    "masks": ([None, masks.GRID, masks.GRID], tf.uint8),
     "proposal_boxes": ([None, 4], tf.float32),
     "proposal_valid": ([None], tf.bool),
 }
@@ -47,6 +49,8 @@ def open_dataset(data, split):
         raise DataError(
             f"no {split} data: set data.{split}_annotations and data.{split}_images, or data.tfds_name"
         )
+    if data.masks:
+        masks.check_segmentations(dataset.coco, data.path(f"{split}_annotations"))
     file = getattr(data, f"{split}_proposals")
     return proposals_file.attach(dataset, file, getattr(data, f"max_{split}_proposals")) if file else dataset
 
@@ -70,9 +74,10 @@ def training_batches(loader, data, batch_size, seed, first_step=0, replicas=1, o
     """
     steps = plans.training_plan(loader.dataset.records, data, batch_size, seed, first_step)
     parts = itertools.chain.from_iterable(plans.split(plan, replicas)[own] for plan in steps)
-    x_keys = _x_keys(loader.dataset)
-    batches = _read(parts, loader.training_batch, x_keys + Y_KEYS, batch_size // replicas, data)
-    return batches.map(lambda b: ({k: b[k] for k in x_keys}, {k: b[k] for k in Y_KEYS}))
+    x_keys, y_keys = _x_keys(loader.dataset), Y_KEYS + (MASK_KEYS if data.masks else ())
+    keys = tuple(dict.fromkeys(x_keys + y_keys))
+    batches = _read(parts, loader.training_batch, keys, batch_size // replicas, data)
+    return batches.map(lambda b: ({k: b[k] for k in x_keys}, {k: b[k] for k in y_keys}))
 
 
 def evaluation_batches(loader, data, batch_size, replicas=1, own=slice(None)):

@@ -41,9 +41,10 @@ def make_detector(model, dataset, config, cluster, net=None):
 
     def rows(batch):
         x = {key: batch[key] for key in model.x_spec()}
-        boxes, scores, classes, valid = net(x)
+        found = net(x)
         # Workers can send each other numbers, no booleans.
-        return batch["indices"], batch["image_sizes"], boxes, scores, classes, ops.cast(valid, "int32")
+        found = found._replace(valid=ops.cast(found.valid, "int32"))
+        return batch["indices"], batch["image_sizes"], found
 
     gathered = cluster.gathered(rows, batches(*scales[0]).element_spec)
 
@@ -51,12 +52,12 @@ def make_detector(model, dataset, config, cluster, net=None):
         found = {}
         with errors_of(loader), cluster.lost_worker:
             for batch in batches(loader, data):
-                indices, sizes, *outputs, valid = gathered(batch)
+                indices, sizes, outputs = gathered(batch)
+                outputs = outputs._replace(valid=outputs.valid > 0)
                 for i, index in enumerate(indices.tolist()):
                     if index >= 0:
                         size = dataset.records[index].size
-                        here = (*(x[i] for x in outputs), valid[i] > 0)
-                        found[index] = model.in_photo(*here, sizes[i], size)
+                        found[index] = model.in_photo(*(x[i] for x in outputs), sizes[i], size)
                 on_batch(len(found))
         return found
 
@@ -117,8 +118,14 @@ class errors_of:  # noqa: N801  (reads as a phrase)
             raise DataError(self.loader.failure) from None
 
 
-SCORERS = {"faster_rcnn": coco, "fast_rcnn": coco, "rpn": proposals}  # of each model.kind
-MAIN_METRIC = {"faster_rcnn": "AP", "fast_rcnn": "AP", "rpn": "AR1000"}  # which chooses the best checkpoint
+BOXES, MASKS = proposals.evaluate, proposals.evaluate_masks
+SCORERS = {"faster_rcnn": coco.evaluate, "fast_rcnn": coco.evaluate, "rpn": BOXES, "mask_proposals": MASKS}
+MAIN_METRIC = {  # of each model.kind, which chooses the best checkpoint
+    "faster_rcnn": "AP",
+    "fast_rcnn": "AP",
+    "rpn": "AR1000",
+    "mask_proposals": "AR1000",
+}
 
 
 def score(dataset, found, kind, annotations=None):
@@ -141,14 +148,17 @@ def score(dataset, found, kind, annotations=None):
     for index, detections in sorted(found.items()):
         image_id = dataset.records[index].image_id
         ids.append(image_id)
-        results += coco.as_results(image_id, detections)
+        if kind == "mask_proposals":
+            results += proposals.as_mask_results(image_id, detections, dataset.records[index].size)
+        else:
+            results += coco.as_results(image_id, detections)
     truth = annotations or dataset.coco
     unknown = set(ids) - {image["id"] for image in truth["images"]}
     if unknown:
         raise DataError(
             f"eval.annotations: has no image {min(unknown)}; expected the ids of the evaluated photos"
         )
-    return SCORERS[kind].evaluate(truth, results, ids), results
+    return SCORERS[kind](truth, results, ids), results
 
 
 def write(model_dir, metrics, results, step):

@@ -1,24 +1,28 @@
-"""Proposal recall (FPN paper, Table 1), by pycocotools."""
+"""Proposal recall, of boxes and of masks (FPN paper, Tables 1 and 6), by pycocotools."""
 
 import contextlib
 import io
 
 import numpy as np
+from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from fpn_tf.data import masks
 
 LIMITS = (100, 1000)  # proposals per image
 SIZES = ("", "_small", "_medium", "_large")  # in the order of pycocotools' areas
 METRICS = tuple(f"AR{limit}{size}" for limit in LIMITS for size in SIZES)
 
 
-def evaluate(coco, proposals, image_ids=None):
+def evaluate(coco, proposals, image_ids=None, overlap="bbox"):
     """Average recall of class-agnostic boxes over IoU .5, .55, ... .95.
 
     Args:
         coco: ground truth as a COCO dict; crowd regions are nothing to recall.
         proposals: COCO results (image_id, bbox [x, y, w, h], score); category_id is not read.
         image_ids: the images to score; None for all.
+        overlap: "bbox", or "segm" for masks.
 
     Returns:
         dict of METRICS, floats, -1 where there is nothing to recall. Sizes are the annotations'
@@ -32,7 +36,7 @@ def evaluate(coco, proposals, image_ids=None):
         category = coco["categories"][0]["id"]  # any: classes are pooled
         results.dataset = dict(coco, annotations=_as_annotations(proposals, category))
         results.createIndex()
-        scorer = COCOeval(truth, results, "bbox")
+        scorer = COCOeval(truth, results, overlap)
         scorer.params.useCats = 0
         scorer.params.maxDets = list(LIMITS)
         if image_ids is not None:
@@ -47,16 +51,38 @@ def evaluate(coco, proposals, image_ids=None):
     return metrics
 
 
-def _as_annotations(proposals, category):
+def evaluate_masks(coco, proposals, image_ids=None):
+    """As `evaluate`, with the overlap of masks: results hold a `segmentation`."""
+    return evaluate(coco, proposals, image_ids, overlap="segm")
+
+
+def as_mask_results(image_id, found, size):
+    """MaskDetections of one photo of (height, width) as COCO result dicts."""
     return [
         {
+            "image_id": image_id,
+            "category_id": 1,
+            "segmentation": masks.encode(masks.paste(region, mask, size)),
+            "bbox": [round(float(v), 3) for v in (x1, y1, x2 - x1, y2 - y1)],
+            "score": float(score),
+        }
+        for region, mask, (x1, y1, x2, y2), score in zip(
+            found.regions, found.masks, found.boxes, found.scores
+        )
+    ]
+
+
+def _as_annotations(proposals, category):
+    """Results as annotations of one category; a mask has the area of its pixels."""
+    return [
+        p
+        | {
             "id": number,
-            "image_id": p["image_id"],
             "category_id": category,
-            "bbox": p["bbox"],
-            "area": p["bbox"][2] * p["bbox"][3],
+            "area": float(coco_masks.area(p["segmentation"]))
+            if "segmentation" in p
+            else p["bbox"][2] * p["bbox"][3],
             "iscrowd": 0,
-            "score": p["score"],
         }
         for number, p in enumerate(proposals, start=1)
     ]

@@ -33,3 +33,35 @@ def best_rows(scores, count):
     indices = ops.cast(indices, "int32")
     there = indices < total
     return values, ops.where(there, indices, 0), there
+
+
+def neighbourhoods(pyramid, cells, reach):
+    """The surroundings of some cells of a pyramid, as small maps.
+
+    Args:
+        pyramid: {level name: [B, H, W, C]}.
+        cells: [B, S] int32, counted through all levels.
+        reach: cells on each side of the one in the middle.
+
+    Returns:
+        (maps [B*S, D, D, C], 0 outside of the pyramid's map; inside [B*S, D, D, 1] in their
+        dtype, 1 or 0), D = 2 * reach + 1.
+    """
+    steps = ops.arange(-reach, reach + 1, dtype="int32")
+    side = 2 * reach + 1
+    before, maps, inside = 0, 0, 0
+    for feature in pyramid.values():
+        height, width, channels = ops.shape(feature)[1], ops.shape(feature)[2], feature.shape[-1]
+        cell = cells - before
+        here = (cell >= 0) & (cell < height * width)
+        cell = ops.where(here, cell, 0)
+        y = (cell // width)[..., None, None] + steps[:, None]  # [B, S, D, 1]
+        x = (cell % width)[..., None, None] + steps  # [B, S, 1, D]
+        valid = here[..., None, None] & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        around = ops.reshape(ops.where(valid, y * width + x, 0), [-1, ops.shape(cells)[1] * side**2])
+        values = gather_rows(ops.reshape(feature, [-1, height * width, channels]), around)
+        valid = ops.cast(ops.reshape(valid, [-1, side, side, 1]), feature.dtype)
+        maps = maps + ops.reshape(values, [-1, side, side, channels]) * valid
+        inside = inside + valid
+        before = before + height * width
+    return maps, inside

@@ -28,6 +28,8 @@ class PyramidModel(keras.Model):
         ConfigError: a bad value in the config.
     """
 
+    losses_type = Losses
+
     def __init__(self, config, **kwargs):
         config.validate()
         policy = keras.DTypePolicy(config.train.precision)
@@ -50,7 +52,7 @@ class PyramidModel(keras.Model):
             model.pyramid, model.fpn_channels, model.fpn_norm or None, name="fpn", dtype=policy
         )
         self.loss_trackers = [
-            keras.metrics.Mean(name=name) for name in Losses._fields if name != "total_loss"
+            keras.metrics.Mean(name=name) for name in self.losses_type._fields if name != "total_loss"
         ]
         self._detectors = None  # compiled at the first use
         self.build()

@@ -6,6 +6,7 @@ images -> resnet -> fpn -> rpn_head -> proposal_decoder -> box_head -> detection
 import keras
 
 from fpn_tf.models.fast_rcnn import FastRCNN
+from fpn_tf.models.mask_proposals import MaskProposals
 from fpn_tf.models.roi_stage import ROIStage
 from fpn_tf.models.rpn import RPN
 from fpn_tf.structures import Losses
@@ -37,5 +38,10 @@ class FasterRCNN(ROIStage, RPN):
 
 def make_model(config):
     """The model that `model.kind` names."""
-    kinds = {"rpn": RPN, "fast_rcnn": FastRCNN, "faster_rcnn": FasterRCNN}
+    kinds = {
+        "rpn": RPN,
+        "fast_rcnn": FastRCNN,
+        "faster_rcnn": FasterRCNN,
+        "mask_proposals": MaskProposals,
+    }
     return kinds[config.model.kind](config)

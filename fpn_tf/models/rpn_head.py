@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from fpn_tf.geometry.selection import gather_rows
+from fpn_tf.geometry.selection import neighbourhoods
 
 
 @keras.saving.register_keras_serializable("fpn_tf")
@@ -72,7 +72,7 @@ class RPNHead(keras.layers.Layer):
             (logits [B, S], deltas [B, S, 4]), float32.
         """
         cells, anchor = indices // self.num_anchors, indices % self.num_anchors
-        hidden, inside = self._neighbourhoods(pyramid, cells)
+        hidden, inside = neighbourhoods(pyramid, cells, self.conv_layers)
         for conv in self.convs:
             hidden = ops.conv(hidden, ops.cast(conv.kernel, hidden.dtype), padding="valid")
             hidden = ops.relu(hidden + ops.cast(conv.bias, hidden.dtype))
@@ -85,37 +85,6 @@ class RPNHead(keras.layers.Layer):
         own = ops.one_hot(anchor, self.num_anchors, dtype="float32")  # [B, S, A]
         logits = ops.sum(ops.cast(logits, "float32") * own, axis=-1)
         return logits, ops.sum(ops.cast(deltas, "float32") * own[..., None], axis=-2)
-
-    def _neighbourhoods(self, pyramid, cells):
-        """The cells that the convolutions look at around some cells, as small maps.
-
-        Args:
-            pyramid: as in `call`.
-            cells: [B, S] int32, counted through all levels.
-
-        Returns:
-            (maps [B*S, D, D, C], 0 outside of the pyramid's map; inside [B*S, D, D, 1] in their
-            dtype, 1 or 0), D = 2 * conv_layers + 1.
-        """
-        reach = self.conv_layers
-        steps = ops.arange(-reach, reach + 1, dtype="int32")
-        side = 2 * reach + 1
-        before, maps, inside = 0, 0, 0
-        for feature in pyramid.values():
-            height, width, channels = ops.shape(feature)[1], ops.shape(feature)[2], feature.shape[-1]
-            cell = cells - before
-            here = (cell >= 0) & (cell < height * width)
-            cell = ops.where(here, cell, 0)
-            y = (cell // width)[..., None, None] + steps[:, None]  # [B, S, D, 1]
-            x = (cell % width)[..., None, None] + steps  # [B, S, 1, D]
-            valid = here[..., None, None] & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-            around = ops.reshape(ops.where(valid, y * width + x, 0), [-1, ops.shape(cells)[1] * side**2])
-            values = gather_rows(ops.reshape(feature, [-1, height * width, channels]), around)
-            valid = ops.cast(ops.reshape(valid, [-1, side, side, 1]), feature.dtype)
-            maps = maps + ops.reshape(values, [-1, side, side, channels]) * valid
-            inside = inside + valid
-            before = before + height * width
-        return maps, inside
 
     def get_config(self):
         return super().get_config() | {"num_anchors": self.num_anchors, "conv_layers": self.conv_layers}

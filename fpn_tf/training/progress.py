@@ -13,8 +13,6 @@ import rich.console
 import rich.progress
 import tensorflow as tf
 
-from fpn_tf.structures import Losses
-
 console = rich.console.Console(soft_wrap=True, highlight=False)
 
 SHORT = {
@@ -22,6 +20,8 @@ SHORT = {
     "rpn_box_loss": "rpn box",
     "head_class_loss": "cls",
     "head_box_loss": "box",
+    "score_loss": "score",
+    "mask_loss": "mask",
 }
 
 
@@ -42,9 +42,9 @@ def progress_bar(total, done, unit):
 
 
 def status(losses, learning_rate, images_per_second):
-    """Two lines that fit a terminal of 80 columns: total, learning rate, speed; the four losses."""
+    """Two lines that fit a terminal of 80 columns: total, learning rate, speed; the losses."""
     total = f"loss {losses['total_loss']:.3f}  lr {learning_rate:.2g}  {images_per_second:.1f} images/s"
-    return total + "\n" + "  ".join(f"{SHORT[name]} {losses[name]:.3f}" for name in SHORT)
+    return total + "\n" + "  ".join(f"{SHORT[name]} {losses[name]:.3f}" for name in SHORT if name in losses)
 
 
 class Progress:
@@ -94,7 +94,7 @@ class Progress:
         if step % settings.log_every and step != settings.steps:
             return
         speed = settings.batch_size * len(self.seconds) / sum(self.seconds)
-        means = dict(zip(Losses._fields, np.mean(self.pending, axis=0).tolist()))
+        means = dict(zip(losses._fields, np.mean(self.pending, axis=0).tolist()))
         if self.log is not None:
             self.log.write(step, means | {"learning_rate": learning_rate, "images_per_second": speed})
         told = status(means, learning_rate, speed)

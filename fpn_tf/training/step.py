@@ -5,13 +5,13 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from fpn_tf.structures import Losses
+from fpn_tf.structures import Losses, MaskLosses
 
 
 class StepResult(NamedTuple):
     """What every worker learns of a step."""
 
-    losses: Losses  # of the whole global batch, before the update
+    losses: Losses | MaskLosses  # of the whole global batch, before the update
     finite: bool  # whether the gradient was a number throughout
     stop: bool  # whether any worker asked to stop
 
@@ -59,11 +59,11 @@ def make_train_step(model, optimizer, cluster, element_spec, accumulation_steps=
         stops = strategy.run(lambda: tf.cast(stop, tf.float32))
         losses = [strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None) for loss in per_replica]
         sums = [strategy.reduce(tf.distribute.ReduceOp.SUM, flag, axis=None) for flag in (finite, stops)]
-        return Losses(*losses), sums
+        return losses, sums
 
     def step(x, y, stop):
         losses, (finite, stops) = train_step(x, y, tf.constant(stop))
-        return StepResult(Losses(*map(float, losses)), float(finite) == replicas, float(stops) > 0)
+        return StepResult(model.losses_type(*map(float, losses)), float(finite) == replicas, float(stops) > 0)
 
     return step
 

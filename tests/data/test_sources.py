@@ -5,6 +5,7 @@ import pytest
 
 from fpn_tf.config import override
 from fpn_tf.data import coco_folder, shapes, tfds_source
+from fpn_tf.data.masks import rasterise
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import DataError
 
@@ -165,19 +166,19 @@ def test_shapes_are_deterministic_and_varied():
     assert first[1] == again[1]
     examples = [shapes.draw_example("train", i) for i in range(120)]
     assert {e[0].shape[:2] for e in examples} == set(shapes.SIZES)
-    areas = np.array([area for _, objects in examples for _, _, area in objects])
+    areas = np.array([area for _, objects, _ in examples for _, _, area in objects])
     assert (areas < 32**2).any()
     assert ((areas >= 32**2) & (areas < 96**2)).any()
     assert (areas >= 96**2).any()
-    assert any(not objects for _, objects in examples)
-    assert {label for _, objects in examples for label, _, _ in objects} == set(range(5))
+    assert any(not objects for _, objects, _ in examples)
+    assert {label for _, objects, _ in examples for label, _, _ in objects} == set(range(5))
     assert (shapes.draw_example("validation", 3)[0].shape != first[0].shape) or (
         shapes.draw_example("validation", 3)[0] != first[0]
     ).any()
 
 
 def test_shapes_boxes_are_tight():
-    image, objects = shapes.draw_example("train", 0)
+    image, objects, _ = shapes.draw_example("train", 0)
     for _, (x1, y1, x2, y2), area in objects:
         assert 0 <= x1 < x2 <= image.shape[1]
         assert 0 <= y1 < y2 <= image.shape[0]
@@ -198,12 +199,14 @@ def test_shapes_through_tfds(tiny_config, shapes_dir):
     dataset = open_dataset(data, "train")
     assert len(dataset.records) == 12
     assert dataset.class_names == shapes.CLASSES
-    _, objects = shapes.draw_example("train", 0)
+    _, objects, found = shapes.draw_example("train", 0)
     record = dataset.records[[r.image_id for r in dataset.records].index(1)]
     np.testing.assert_allclose(
         record.boxes, np.array([o[1] for o in objects], np.float32).reshape(-1, 4), atol=1e-3
     )
     assert record.classes.tolist() == [o[0] + 1 for o in objects]
+    for segmentation, mask in zip(record.segmentations, found, strict=True):
+        np.testing.assert_array_equal(rasterise(segmentation, record.size), mask)
     assert len(open_dataset(data, "eval").records) == 4
 
 

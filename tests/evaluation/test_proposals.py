@@ -87,3 +87,28 @@ def test_perfect_none_and_crowd():
     assert perfect["AR1000_small"] == perfect["AR1000_large"] == -1.0
     assert proposals.evaluate(coco, [])["AR1000"] == 0.0
     assert set(perfect) == set(proposals.METRICS)
+
+
+def test_masks_are_recalled_by_their_own_overlap():
+    """An L of 3/4 of its box: the box as a mask covers it by 3/4, the L itself wholly."""
+    from fpn_tf.data.masks import encode
+
+    shape = np.zeros((100, 100), np.uint8)
+    shape[10:70, 10:40] = shape[40:70, 40:70] = 1
+    box = np.zeros((100, 100), np.uint8)
+    box[10:70, 10:70] = 1
+    annotation = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [10.0, 10.0, 60.0, 60.0], "iscrowd": 0}
+    annotation |= {"area": float(shape.sum()), "segmentation": encode(shape)}
+    coco = {
+        "images": [{"id": 1, "width": 100, "height": 100}],
+        "annotations": [annotation],
+        "categories": [{"id": 7, "name": "a"}],
+    }
+
+    def recall(mask):
+        result = {"image_id": 1, "category_id": 1, "bbox": annotation["bbox"], "score": 0.5}
+        return proposals.evaluate_masks(coco, [result | {"segmentation": encode(mask)}])
+
+    assert recall(shape)["AR1000"] == recall(shape)["AR1000_medium"] == 1.0
+    assert recall(box)["AR1000"] == pytest.approx(0.6)  # IoU .75: thresholds .5 to .75
+    assert recall(box)["AR1000_small"] == -1.0

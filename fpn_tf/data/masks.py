@@ -1,0 +1,99 @@
+"""Masks: COCO's polygons and run-length codes -> small grids, and grids -> run-length codes."""
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_masks
+
+from fpn_tf.errors import DataError
+
+GRID = 64  # cells on each side that hold an object, the border included
+
+
+def rasterise(segmentation, size):
+    """A COCO segmentation (polygons, or a run-length code) as uint8 [H, W], 1 inside.
+
+    Args:
+        segmentation: as in an annotation.
+        size: (height, width) of the photo.
+    """
+    height, width = size
+    if isinstance(segmentation, list):
+        parts = coco_masks.frPyObjects(segmentation, height, width)
+        return coco_masks.decode(coco_masks.merge(parts))
+    if isinstance(segmentation["counts"], list):
+        segmentation = coco_masks.frPyObjects(segmentation, height, width)
+    return coco_masks.decode(segmentation)
+
+
+def in_box(mask, box):
+    """What of a mask lies in a box, as a grid of its own.
+
+    Args:
+        mask: uint8 [H, W], 1 inside.
+        box: [4] in pixels.
+
+    Returns:
+        uint8 [GRID, GRID]: a border of 0, and the box on the cells within; 255 where a cell is
+        all inside.
+    """
+    cells = GRID - 2
+    box = np.clip(box, 0, [mask.shape[1], mask.shape[0]] * 2).tolist()
+    grid = np.zeros((GRID, GRID), np.uint8)
+    shown = Image.fromarray(mask * np.uint8(255))
+    # The box filter is the mean where cells are larger than pixels, the nearest pixel elsewhere.
+    grid[1:-1, 1:-1] = np.asarray(shown.resize((cells, cells), Image.Resampling.BOX, box=box))
+    return grid
+
+
+def paste(region, mask, size):
+    """A mask on a photo: bilinear between the middles of its cells, inside from .5 on.
+
+    Args:
+        region: [4] in pixels, what the grid covers.
+        mask: [M, M] in 0..1.
+        size: (height, width) of the photo.
+
+    Returns:
+        uint8 [H, W].
+    """
+    canvas = np.zeros(size, np.uint8)
+    first = np.clip(np.ceil(region[:2] - 0.5).astype(int), 0, size[::-1])
+    last = np.clip(np.ceil(region[2:] - 0.5).astype(int), 0, size[::-1])
+    if np.any(last <= first):
+        return canvas
+    (x1, y1), (x2, y2) = first, last
+    columns = _weights(np.arange(x1, x2) + 0.5, region[0], region[2], len(mask))
+    rows = _weights(np.arange(y1, y2) + 0.5, region[1], region[3], len(mask))
+    canvas[y1:y2, x1:x2] = rows @ mask @ columns.T >= 0.5
+    return canvas
+
+
+def _weights(positions, start, stop, cells):
+    """[P, cells] weights of the cells of an axis at positions between start and stop."""
+    at = np.clip((positions - start) / (stop - start) * cells - 0.5, 0, cells - 1)
+    return np.maximum(1 - np.abs(at[:, None] - np.arange(cells)), 0)
+
+
+def encode(mask):
+    """uint8 [H, W] -> COCO's compressed run-length code, fit for JSON."""
+    code = coco_masks.encode(np.asfortranarray(mask))
+    return {"size": list(mask.shape), "counts": code["counts"].decode()}
+
+
+def check_segmentations(coco, name):
+    """Raises DataError where an annotation that is no crowd lacks a segmentation."""
+    for i, annotation in enumerate(coco["annotations"]):
+        segmentation = annotation.get("segmentation")
+        if annotation.get("iscrowd", 0):
+            continue
+        polygons = (
+            isinstance(segmentation, list)
+            and segmentation
+            and all(isinstance(p, list) and len(p) >= 6 for p in segmentation)
+        )
+        code = isinstance(segmentation, dict) and {"size", "counts"} <= set(segmentation)
+        if not (polygons or code):
+            raise DataError(
+                f"{name}: annotations[{i}] (id {annotation.get('id')}): segmentation = "
+                f"{str(segmentation)[:40]}; expected polygons or a run-length code (data.masks=true)"
+            )

@@ -1,0 +1,134 @@
+"""Windows, labels and mask targets against exact geometry."""
+
+import math
+
+import numpy as np
+import pytest
+from keras import ops
+from PIL import Image, ImageDraw
+
+from fpn_tf import config
+from fpn_tf.data import masks as mask_grids
+from fpn_tf.models.mask_proposals import MaskProposals
+from fpn_tf.structures import GroundTruth
+from fpn_tf.targets.mask_targets import assign_mask_targets, mask_in, match_windows
+
+
+def mask_config(tiny_config, **changes):
+    small = {"model.mask.canonical_size": 8.0, "model.mask.hidden_units": 16}
+    return config.replace(
+        tiny_config, **({"model.kind": "mask_proposals", "data.masks": True} | small | changes)
+    )
+
+
+@pytest.fixture
+def windows(tiny_config):
+    model = MaskProposals(mask_config(tiny_config))
+    x = {"images": np.zeros((1, 64, 96, 3), np.uint8), "image_sizes": np.array([[64, 96]], np.int32)}
+    return model.windows(model.forward(x, training=False).pyramid)
+
+
+def test_windows_are_the_papers(tiny_config):
+    """Regions of 40, 80, ... 640 pixels for the 5x5 windows, sqrt 2 larger for the 7x7."""
+    paper = mask_config(tiny_config, **{"model.mask.canonical_size": 32.0})
+    model = MaskProposals(paper)
+    pyramid = {f"p{k}": np.zeros((1, 64 // 2**k, 64 // 2**k, 1), "f") for k in (2, 3, 4, 5, 6)}
+    windows = model.windows(pyramid)
+    regions = ops.convert_to_numpy(windows.regions)
+    sides = sorted(set(np.round(regions[:, 2] - regions[:, 0], 3)))
+    np.testing.assert_allclose(
+        sides, sorted([40 * s * 2**i for s in (1, 2**0.5) for i in range(5)]), rtol=1e-4
+    )
+    centers = ops.convert_to_numpy(windows.centers)
+    np.testing.assert_array_equal(centers[:2], [[2, 2], [6, 2]])
+    assert len(centers) == 2 * (16**2 + 8**2 + 4**2 + 2**2 + 1)
+    np.testing.assert_allclose((regions[:, :2] + regions[:, 2:]) / 2, centers, atol=1e-3)
+
+
+def test_labels_equal_the_loop(windows):
+    random = np.random.default_rng(0)
+    corner = random.uniform(0, 50, (2, 6, 2))
+    boxes = np.concatenate([corner, corner + np.exp(random.uniform(1, 4.2, (2, 6, 2)))], axis=2).astype("f")
+    valid = np.array([[True] * 5 + [False], [False] * 6])
+    found, labels = (
+        ops.convert_to_numpy(x)
+        for x in match_windows(windows, GroundTruth(boxes, np.ones((2, 6), "i"), valid))
+    )
+    centers, scales, strides = (
+        ops.convert_to_numpy(x) for x in (windows.centers, windows.scales, windows.strides)
+    )
+    expected, nearest = np.zeros(labels.shape, int), {}
+    for image, g in zip(*np.nonzero(valid)):
+        x1, y1, x2, y2 = boxes[image, g]
+        longest = max(x2 - x1, y2 - y1)
+        scale = min(range(10), key=lambda i: abs(math.log(longest / windows.sizes[i])))
+        for n, (x, y) in enumerate(centers):
+            away = max(abs(x - (x1 + x2) / 2), abs(y - (y1 + y2) / 2))
+            if scales[n] == scale and away <= strides[n]:
+                expected[image, n] = 1
+                if away < nearest.get((image, n), (1e9,))[0]:
+                    nearest[image, n] = (away, g)
+    np.testing.assert_array_equal(labels, expected)
+    assert 4 <= expected.sum() < expected.size / 4
+    for (image, n), (_, g) in nearest.items():
+        assert found[image, n] == g
+
+
+def test_masks_are_the_object_seen_through_the_region():
+    """A triangle, drawn exactly, against the share of each cell that it fills."""
+    corners = [(20.0, 10.0), (60.0, 30.0), (30.0, 50.0)]
+    fine = Image.new("L", (80 * 16, 64 * 16))
+    ImageDraw.Draw(fine).polygon([(16 * x, 16 * y) for x, y in corners], fill=255)
+    exact = np.asarray(fine, np.float32) / 255
+    mask = (np.asarray(fine.reduce(16)) > 127).astype(np.uint8)
+    box = np.array([20, 10, 60, 50], np.float32)
+    grid = mask_grids.in_box(mask, box)
+    regions = np.array([[15, 5, 65, 55], [0, 0, 40, 40], [25, 15, 75, 65], [70, 55, 80, 64]], np.float32)
+    repeated = [np.stack([x] * len(regions))[None] for x in (box, grid)]
+    found = ops.convert_to_numpy(mask_in(regions[None], *repeated, 14))[0]
+    differing, decided = 0, 0
+    for region, target in zip(regions, found):
+        for row in range(14):
+            for column in range(14):
+                x1, x2 = (16 * (region[0] + (region[2] - region[0]) * c / 14) for c in (column, column + 1))
+                y1, y2 = (16 * (region[1] + (region[3] - region[1]) * r / 14) for r in (row, row + 1))
+                cell = exact[max(round(y1), 0) : max(round(y2), 0), max(round(x1), 0) : max(round(x2), 0)]
+                share = cell.sum() / max((round(y2) - round(y1)) * (round(x2) - round(x1)), 1)
+                if abs(share - 0.5) > 0.2:  # the rest may fall either way by the pixels' own error
+                    decided += 1
+                    differing += target[row, column] != (share > 0.5)
+    assert differing == 0
+    assert decided > 0.85 * found.size
+    assert found[:3].any(axis=(1, 2)).all()
+    assert not found[3].any()  # a region beside the object
+
+
+def test_samples_are_foreground_and_background_inside_the_image(windows, tiny_config):
+    settings = config.replace(tiny_config, **{"model.mask.samples": 64}).model.mask
+    boxes = np.array([[[8, 8, 40, 44], [60, 20, 68, 27]], [[0, 0, 0, 0]] * 2], np.float32)
+    gt = GroundTruth(boxes, np.array([[1, 2], [0, 0]]), np.array([[True, True], [False, False]]))
+    grids = np.zeros((2, 2, 64, 64), np.uint8)
+    grids[:, :, 1:-1, 1:-1] = 255
+    sizes = np.array([[64, 96], [32, 40]], np.int32)
+    count = len(windows.scales)
+    noise = np.random.default_rng(0).uniform(size=(2, count)).astype("f")
+    targets = assign_mask_targets(windows, gt, grids, sizes, noise, settings)
+    labels, valid = (ops.convert_to_numpy(x) for x in (targets.labels, targets.valid))
+    indices = ops.convert_to_numpy(targets.indices)
+    assert 0 < labels[0].sum() <= 16
+    assert labels[1].sum() == 0
+    assert valid.all()
+    centers = ops.convert_to_numpy(windows.centers)[indices[1]]
+    assert np.all(centers < [40, 32])
+    # The objects fill their boxes: a target is the box itself, seen through the region.
+    positive = np.flatnonzero(labels[0])[0]
+    region = ops.convert_to_numpy(windows.regions)[indices[0, positive]]
+    size = settings.mask_size
+    middles = (np.arange(size) + 0.5) / size
+    x = region[0] + middles * (region[2] - region[0])
+    y = region[1] + middles * (region[3] - region[1])
+    center = (region[:2] + region[2:]) / 2
+    box = min(boxes[0], key=lambda b: np.abs((b[:2] + b[2:]) / 2 - center).max())
+    expected = ((y > box[1]) & (y < box[3]))[:, None] & ((x > box[0]) & (x < box[2]))[None]
+    found = ops.convert_to_numpy(targets.masks)[0, positive]
+    assert np.mean(found != expected) < 0.08  # cells that the border runs through
