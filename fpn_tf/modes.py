@@ -314,7 +314,10 @@ def draw_pictures(config, model, dataset, model_dir):
             record = record._replace(classes=np.ones_like(record.classes))
         given = {} if record.proposals is None else {"proposals": [record.proposals]}
         [found] = model.detect([photo], **given)
-        picture = visualize.draw_comparison(photo, found, record, names)
+        if config.model.kind == "mask_proposals":
+            picture = visualize.draw_mask_comparison(photo, found, record)
+        else:
+            picture = visualize.draw_comparison(photo, found, record, names)
         visualize.save_picture(picture, pathlib.Path(model_dir) / "pictures" / f"{record.image_id}.png")
 
 

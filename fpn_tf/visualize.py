@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fpn_tf import files
+from fpn_tf.data import masks
 
 GAP = 8  # pixels between two pictures side by side
 READABLE, LONGEST = 480, 2048  # pixels: the shorter side wanted, and the longer that enlarging stops at
@@ -94,6 +95,36 @@ def draw_comparison(photo, detections, record, names, min_score=0.5):
     truth = draw_record(photo, record, list(names.values()))
     found = draw_detections(photo, detections, names, min_score)
     return side_by_side(found, truth, (f"detections (score >= {min_score:g})", "ground truth"))
+
+
+def draw_mask_comparison(photo, found, record):
+    """For each object the proposal whose mask covers it best, beside the ground truth.
+
+    Args:
+        photo: uint8 [H, W, 3].
+        found: `fpn_tf.structures.MaskDetections`.
+        record: the photo's Record, with segmentations.
+    """
+    size = photo.shape[:2]
+    truth = [masks.rasterise(segmentation, size) for segmentation in record.segmentations]
+    proposed = [masks.paste(region, mask, size) for region, mask in zip(found.regions, found.masks)]
+    overlaps = masks.overlaps(proposed, truth)  # [D, G]
+    best = overlaps.argmax(axis=0) if len(proposed) else []
+    colors = [class_color(i) for i in range(len(truth))]
+    shown = [proposed[i] for i in best]
+    labels = [f"IoU {overlaps[i, g]:.2f}" for g, i in enumerate(best)]
+    left = draw_boxes(overlaid(photo, shown, colors), found.boxes[best], labels, colors)
+    right = draw_boxes(overlaid(photo, truth, colors), record.boxes, [""] * len(truth), colors)
+    return side_by_side(left, right, ("best of the proposals", "ground truth"))
+
+
+def overlaid(photo, shapes, colors):
+    """A copy of a photo [H, W, 3] with masks uint8 [H, W] in colours half over it."""
+    photo = photo.copy()
+    for shape, color in zip(shapes, colors):
+        here = shape > 0
+        photo[here] = (photo[here].astype(np.uint16) + np.asarray(color, np.uint16)) // 2
+    return photo
 
 
 def contact_sheet(pictures, columns=4, width=480):

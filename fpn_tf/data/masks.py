@@ -74,6 +74,14 @@ def _weights(positions, start, stop, cells):
     return np.maximum(1 - np.abs(at[:, None] - np.arange(cells)), 0)
 
 
+def overlaps(some, others):
+    """IoU [len(some), len(others)] of masks uint8 [H, W]."""
+    codes = [[encode(mask) for mask in group] for group in (some, others)]
+    if not all(codes):
+        return np.zeros((len(some), len(others)))
+    return np.asarray(coco_masks.iou(*codes, [0] * len(others)))
+
+
 def encode(mask):
     """uint8 [H, W] -> COCO's compressed run-length code, fit for JSON."""
     code = coco_masks.encode(np.asfortranarray(mask))

@@ -116,3 +116,10 @@ def test_they_reach_the_batch_and_are_mirrored(folder_config, coco_folder):
                 assert (left < 30 < 220 < right) if flipped else (right < 30 < 220 < left)
             seen.add(bool(flipped))
     assert seen == {False, True}
+
+
+def test_overlaps():
+    left, right = np.zeros((10, 10), np.uint8), np.zeros((10, 10), np.uint8)
+    left[:, :6] = right[:, 4:] = 1
+    np.testing.assert_allclose(masks.overlaps([left, right], [left]), [[1.0], [0.2]])
+    assert masks.overlaps([left], []).shape == (1, 0)
