@@ -113,6 +113,7 @@ def results(*entries):
 
 GOOD = {"image_id": 100, "category_id": 7, "bbox": [1, 2, 3, 4], "score": 0.5}
 SCORE = ["--mode=eval", "--detections={tmp}/found.json", "--annotations={root}/annotations.json"]
+FAST_RCNN = ["model.kind=fast_rcnn", "data.eval_proposals={tmp}/p.npz"]
 # name: (how to spoil, arguments, overrides, what the line says)
 CASES = {
     "experiment": (nothing, ["--experiment=nothing"], [], "--experiment=nothing: no such file"),
@@ -435,6 +436,64 @@ CASES = {
         ["--mode=import_weights", "--weights={tmp}/other.npz", OLD],
         [],
         "holds a run already; choose another",
+    ),
+    "pyramid": (nothing, [NEW], ["model.pyramid=p3"], "model.pyramid=p3: expected one of fpn, bottom_up"),
+    "frozen part": (nothing, [NEW], ["train.freeze=neck"], "train.freeze=neck: expected some of backbone"),
+    "proposals of no use": (
+        nothing,
+        [*TRAIN, NEW],
+        ["data.train_proposals={tmp}/p.npz"],
+        "p.npz: expected one with model.kind=fast_rcnn, none without",
+    ),
+    "no proposals": (
+        nothing,
+        [*TRAIN, NEW],
+        [*FAST_RCNN, "data.train_proposals={tmp}/p.npz"],
+        "p.npz: No such file or directory; expected the file of --mode=propose",
+    ),
+    "proposals of another kind": (
+        text("{tmp}/p.npz", b"{}"),
+        [*TRAIN, NEW],
+        [*FAST_RCNN, "data.train_proposals={tmp}/p.npz"],
+        "p.npz: no file of proposals",
+    ),
+    "no masks": (
+        nothing,
+        [*TRAIN, NEW],
+        ["model.kind=mask_proposals", "data.masks=true"],
+        "annotations[0] (id 1): segmentation = None; expected polygons or a run-length code",
+    ),
+    "masks of no use": (nothing, [*TRAIN, NEW], ["data.masks=true"], "data.masks=True: expected true with"),
+    "scales": (
+        nothing,
+        ["--mode=eval", OLD],
+        ["eval.short_sides=0"],
+        "eval.short_sides=(0,): expected",
+    ),
+    "start from nothing": (
+        nothing,
+        [*TRAIN, NEW],
+        ["train.start_from={tmp}/none"],
+        "none/config.json: no such file",
+    ),
+    "start from another shape": (
+        nothing,
+        [*TRAIN, NEW],
+        ["train.start_from={run}", "model.fpn_channels=24"],
+        "its fpn has another shape than this model's",
+    ),
+    "join without folders": (nothing, ["--mode=join", NEW], [], "--mode=join: expected --rpn_dir=DIR"),
+    "join of others": (
+        nothing,
+        ["--mode=join", NEW, "--rpn_dir={run}", "--fast_rcnn_dir={run}"],
+        [],
+        "model.kind=faster_rcnn: expected rpn",
+    ),
+    "report of nothing": (
+        nothing,
+        ["--mode=report", "--model_dirs={tmp}/none/*", "--table=1"],
+        [],
+        "none/*: no run there",
     ),
 }
 

@@ -6,6 +6,7 @@ Multiply-adds are those of convolutions and matrix products on one image of 800 
 proposals; anchors those on an image of 800 x 1000, as the paper counts them.
 """
 
+import functools
 import math
 
 import rich.box
@@ -42,14 +43,23 @@ def costs(config):
     image = tf.TensorSpec((1, *CANVAS, 3))
     total = gflop(maps.get_concrete_function(image)) / 2
     shapes = maps.get_concrete_function(image).structured_outputs
-    if hasattr(model, "rpn_head"):
-        names = list(shapes)
-        total += work(lambda *x: model.rpn_head(dict(zip(names, x))), *(shapes[n].shape for n in names))
+    heads = [model.rpn_head] if hasattr(model, "rpn_head") else getattr(model, "mask_heads", [])
+    for head in heads:
+        call = functools.partial(_on_levels, head, list(shapes))
+        total += work(call, *(feature.shape for feature in shapes.values()))
+    if config.model.kind == "mask_proposals":
+        mask = config.model.mask
+        cells = sum(window**2 for window in mask.windows) * model.map_channels
+        total += PROPOSALS * mask.hidden_units * (cells + len(heads) * (1 + mask.mask_size**2)) / 1e9
     if hasattr(model, "box_head"):
         size = config.model.roi.pool_size
         total += work(model.box_head, (1, PROPOSALS, size, size, model.map_channels))
     learned = sum(math.prod(v.shape) for v in model.trainable_variables)
     return model.count_params() / 1e6, learned / 1e6, total
+
+
+def _on_levels(head, names, *maps):
+    return head(dict(zip(names, maps)))
 
 
 def main(arguments):
@@ -59,7 +69,7 @@ def main(arguments):
     for row in ROWS:
         config = config_of(row)
         parameters, learned, work = costs(config)
-        anchors = "" if config.model.kind == "fast_rcnn" else f"{anchor_count(config, PHOTO):,}"
+        anchors = f"{anchor_count(config, PHOTO):,}" if config.model.kind == "rpn" else ""
         table.add_row(row, f"{parameters:.1f} M", f"{learned:.1f} M", f"{work:.1f} G", anchors)
     console.print(table)
 
