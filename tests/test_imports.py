@@ -19,7 +19,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "backend": set(),
     "config": {"errors", "files"},
     "photos": {"errors"},
-    "geometry": set(),
+    "geometry": {"structures"},
     "targets": CORE,
     "losses": CORE,
     "models": CORE,

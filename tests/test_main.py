@@ -135,5 +135,6 @@ main.main(["main.py"])
     )
     assert done.returncode == 1
     assert (
-        done.stderr == "error: a.b: no such key; expected one of model, data, train, eval where 'a' stands\n"
+        done.stderr
+        == "error: a.b: no such key; expected one of model, data, train, eval, name where 'a' stands\n"
     )

@@ -10,9 +10,10 @@ from keras import ops
 from fpn_tf import losses
 from fpn_tf.geometry.noise import uniform_noise
 from fpn_tf.geometry.selection import best_rows
+from fpn_tf.geometry.window_grid import window_grid
 from fpn_tf.models.base import PyramidModel, ground_truth
 from fpn_tf.models.mask_head import MaskHead
-from fpn_tf.structures import BatchMasks, MaskDetections, MaskLosses, NetOutputs, Windows
+from fpn_tf.structures import BatchMasks, MaskDetections, MaskLosses, NetOutputs
 from fpn_tf.targets.mask_targets import assign_mask_targets
 
 MASK_STREAM = 4  # separates the uses of an image's sampling seed
@@ -63,24 +64,9 @@ class MaskProposals(PyramidModel):
     def windows(self, pyramid):
         """The Windows of all heads on the maps of a pyramid, head by head, finest level first."""
         settings = self.config.model.mask
-        sizes, centers, scales, strides = [], [], [], []
-        for window in settings.windows:
-            for level in self.levels:
-                height, width = ops.shape(pyramid[f"p{level}"])[1:3]
-                y = (ops.cast(ops.arange(height), "float32") + 0.5) * 2.0**level
-                x = (ops.cast(ops.arange(width), "float32") + 0.5) * 2.0**level
-                y, x = ops.meshgrid(y, x, indexing="ij")
-                centers.append(ops.reshape(ops.stack([x, y], axis=-1), [-1, 2]))
-                ones = ops.ones_like(centers[-1][:, 0])
-                scales.append(ops.cast(ones * len(sizes), "int32"))
-                strides.append(ones * 2.0**level)
-                half_octave = 2**0.5 if window == 7 else 1.0
-                sizes.append(settings.canonical_size * half_octave * 2.0 ** (level - 2))
-        centers, scales, strides = (ops.concatenate(x, axis=0) for x in (centers, scales, strides))
-        side = ops.take(ops.convert_to_tensor(sizes, "float32"), scales, axis=0)
-        half = side[:, None] * (1 + settings.padding) / 2
-        regions = ops.concatenate([centers - half, centers + half], axis=-1)
-        return Windows(centers, regions, scales, strides, tuple(sizes))
+        sizes = {level: ops.shape(pyramid[f"p{level}"])[1:3] for level in self.levels}
+        canonical = [settings.canonical_size * (2**0.5 if w == 7 else 1.0) for w in settings.windows]
+        return window_grid(sizes, canonical, settings.padding)
 
     def at_windows(self, pyramid, indices):
         """(scores [B, S], masks [B, S, M, M]) before the sigmoid, at [B, S] indices of windows."""

@@ -9,36 +9,24 @@ from PIL import Image, ImageDraw
 
 from fpn_tf import config
 from fpn_tf.data import masks as mask_grids
-from fpn_tf.models.mask_proposals import MaskProposals
+from fpn_tf.geometry.window_grid import window_grid
 from fpn_tf.structures import GroundTruth
 from fpn_tf.targets.mask_targets import assign_mask_targets, mask_in, match_windows
 
 
-def mask_config(tiny_config, **changes):
-    small = {"model.mask.canonical_size": 8.0, "model.mask.hidden_units": 16}
-    return config.replace(
-        tiny_config, **({"model.kind": "mask_proposals", "data.masks": True} | small | changes)
-    )
-
-
 @pytest.fixture
-def windows(tiny_config):
-    model = MaskProposals(mask_config(tiny_config))
-    x = {"images": np.zeros((1, 64, 96, 3), np.uint8), "image_sizes": np.array([[64, 96]], np.int32)}
-    return model.windows(model.forward(x, training=False).pyramid)
+def windows():
+    sizes = {k: (64 // 2**k, -(-96 // 2**k)) for k in (2, 3, 4, 5, 6)}
+    return window_grid(sizes, (8.0, 8.0 * 2**0.5), 0.25)
 
 
-def test_windows_are_the_papers(tiny_config):
+def test_windows_are_the_papers():
     """Regions of 40, 80, ... 640 pixels for the 5x5 windows, sqrt 2 larger for the 7x7."""
-    paper = mask_config(tiny_config, **{"model.mask.canonical_size": 32.0})
-    model = MaskProposals(paper)
-    pyramid = {f"p{k}": np.zeros((1, 64 // 2**k, 64 // 2**k, 1), "f") for k in (2, 3, 4, 5, 6)}
-    windows = model.windows(pyramid)
+    windows = window_grid({k: (64 // 2**k,) * 2 for k in (2, 3, 4, 5, 6)}, (32.0, 32.0 * 2**0.5), 0.25)
     regions = ops.convert_to_numpy(windows.regions)
     sides = sorted(set(np.round(regions[:, 2] - regions[:, 0], 3)))
-    np.testing.assert_allclose(
-        sides, sorted([40 * s * 2**i for s in (1, 2**0.5) for i in range(5)]), rtol=1e-4
-    )
+    published = [40 * s * 2**i for s in (1, 2**0.5) for i in range(5)]
+    np.testing.assert_allclose(sides, sorted(published), rtol=1e-4)
     centers = ops.convert_to_numpy(windows.centers)
     np.testing.assert_array_equal(centers[:2], [[2, 2], [6, 2]])
     assert len(centers) == 2 * (16**2 + 8**2 + 4**2 + 2**2 + 1)
