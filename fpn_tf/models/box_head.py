@@ -123,6 +123,8 @@ class Conv5Head(BoxHead):
         for block in self.stage:
             block.trainable = trainable_stage
 
+    convs, dense = (), ()  # of a BoxHead
+
     def build_hidden(self, input_shape):
         shape = (None, *input_shape[-3:])
         for block in self.stage:

@@ -75,8 +75,12 @@ def backbone_weights(backbone, prefix="", head_stage=()):
 
 
 def detector_weights(model):
-    """The Weights of a FasterRCNN, or of an RPN."""
-    yield from backbone_weights(model.backbone, "backbone.body.")
+    """The Weights of a FasterRCNN, or of an RPN.
+
+    What torchvision has not goes by names of our own: heads of single levels by their level.
+    """
+    head_stage = getattr(getattr(model, "box_head", None), "stage", ())
+    yield from backbone_weights(model.backbone, "backbone.body.", head_stage)
     for kind, convs in (("inner", model.fpn.laterals), ("layer", model.fpn.smoothings)):
         for i, conv in enumerate(convs):
             at = f"backbone.fpn.{kind}_blocks.{i}"
@@ -84,10 +88,13 @@ def detector_weights(model):
                 yield from _conv_norm(f"{at}.0", f"{at}.1", conv)
             else:
                 yield from _with_bias(f"{at}.0", conv, "conv")
-    for i, conv in enumerate(model.rpn_head.convs):
-        yield from _with_bias(f"rpn.head.conv.{i}.0", conv, "conv")
-    yield from _with_bias("rpn.head.cls_logits", model.rpn_head.objectness, "conv")
-    yield from _with_bias("rpn.head.bbox_pred", model.rpn_head.deltas, "conv")
+    of_levels = getattr(model.rpn_head, "heads", None)
+    heads = {f"rpn.head.{k}": h for k, h in of_levels.items()} if of_levels else {"rpn.head": model.rpn_head}
+    for at, head in heads.items():
+        for i, conv in enumerate(head.convs):
+            yield from _with_bias(f"{at}.conv.{i}.0", conv, "conv")
+        yield from _with_bias(f"{at}.cls_logits", head.objectness, "conv")
+        yield from _with_bias(f"{at}.bbox_pred", head.deltas, "conv")
 
     if model.config.model.kind == "rpn":
         return
@@ -117,7 +124,7 @@ def _with_bias(name, layer, layout):
 
 def map_size(model):
     """(S, S, C) of the maps that a box head flattens."""
-    return (model.config.model.roi.pool_size,) * 2 + (model.fpn.channels,)
+    return (model.config.model.roi.pool_size,) * 2 + (model.map_channels,)
 
 
 def assign(weights, arrays, source, maps=None):

@@ -5,6 +5,7 @@ from fpn_tf import config
 from fpn_tf.checkpoint import Checkpoints, write_model
 from fpn_tf.errors import CheckpointError
 from fpn_tf.models.faster_rcnn import FasterRCNN, make_model
+from fpn_tf.pretrained.load import load, save_npz
 from fpn_tf.pretrained.parts import copy_parts, joined, rpn_of, start_from
 
 FILES = {"data.train_proposals": "train.npz", "data.eval_proposals": "eval.npz"}
@@ -76,3 +77,22 @@ def test_two_that_share_their_trunk_are_joined(tiny_config, tmp_path, batch):
     x_fast = x | {"proposal_boxes": np.asarray(found.boxes), "proposal_valid": np.asarray(found.valid)}
     for a, b in zip(model(x), fast(x_fast)):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.pyramid": "c4", "model.roi.head": "conv5", "model.roi.pool_size": 14},
+        {"model.pyramid": "c5"},
+        {"model.pyramid": "bottom_up", "model.rpn.shared_head": False},
+        {"model.pyramid": "top_down"},
+        {"model.pyramid": "finest"},
+    ],
+)
+def test_every_pyramid_passes_through_an_npz(tiny_config, tmp_path, changes):
+    model = FasterRCNN(config.replace(tiny_config, **changes))
+    save_npz(model, tmp_path / "detector.npz")
+    again = load(tmp_path / "detector.npz")
+    assert again.config == model.config
+    for a, b in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
