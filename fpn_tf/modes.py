@@ -105,11 +105,15 @@ def propose(model_dir, overrides, checkpoint, split, output):
         split: "train" or "eval", whose images to look at.
         output: file; by default `proposals/<split>.npz` in `model_dir`.
     """
-    config, model, step = load_model_dir(model_dir, overrides, checkpoint)
-    rpn = rpn_of(model)
-    dataset = open_dataset(config.data, split)
     cluster = make_cluster()
-    found = _with_bar(evaluator.make_detector(rpn, dataset, config, cluster, frozen(rpn)), dataset)
+    console.quiet = not cluster.is_chief
+    with cluster.strategy.scope():
+        config, model, step = load_model_dir(model_dir, overrides, checkpoint)
+        rpn = rpn_of(model)
+    dataset = open_dataset(config.data, split)
+    found = _with_bar(evaluator.make_detector(rpn, dataset, rpn.config, cluster, frozen(rpn)), dataset)
+    if not cluster.is_chief:
+        return
     path = pathlib.Path(output or pathlib.Path(model_dir) / "proposals" / f"{split}.npz")
     nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))  # for unreadable photos
     proposals_file.write(path, {r.image_id: found.get(i, nothing) for i, r in enumerate(dataset.records)})

@@ -21,7 +21,8 @@ SETTINGS = {
     "model.roi.min_size": 1e-2,
     "data.resize": "torchvision",
 }
-FIXED = ("pixel_order", "stride_in_1x1", "rpn.anchor", "rpn.strides", "roi.aligned", "roi.sampling_ratio")
+FIXED = ("pixel_order", "stride_in_1x1", "rpn.anchor", "rpn.strides")
+FIXED += ("roi.aligned", "roi.sampling_ratio", "roi.pooling")
 
 
 def is_source(arrays):
