@@ -108,6 +108,8 @@ class Conv5Head(BoxHead):
     Source: He et al., 1512.03385, sec. 4.1; FPN paper, row (a) of Table 2.
     """
 
+    convs, dense = (), ()  # which a BoxHead has instead
+
     def __init__(self, num_classes, backbone, trainable_stage=True, **kwargs):
         super().__init__(num_classes, **kwargs)
         self.backbone, self.trainable_stage = backbone, trainable_stage
@@ -122,8 +124,6 @@ class Conv5Head(BoxHead):
         )
         for block in self.stage:
             block.trainable = trainable_stage
-
-    convs, dense = (), ()  # of a BoxHead
 
     def build_hidden(self, input_shape):
         shape = (None, *input_shape[-3:])
