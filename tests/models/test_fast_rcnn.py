@@ -55,10 +55,10 @@ def test_fixed_pads_no_boxes_to_one():
     assert not x["proposal_valid"].any()
 
 
-@pytest.mark.parametrize("changes", [CONV5, {"model.roi.pooling": "max"}, {"model.pyramid": "finest"}])
-def test_variants_learn_and_are_saved(tiny_config, batch, changes, tmp_path):
+def test_it_learns_and_is_saved(tiny_config, batch, tmp_path):
+    """With RoI pooling and the ResNet's fifth stage as head, as in Table 2 (a)."""
     keras.utils.set_random_seed(0)
-    model = make_model(fast_config(tiny_config, **changes))
+    model = make_model(fast_config(tiny_config, **CONV5, **{"model.roi.pooling": "max"}))
     x, y = batch
     x = x | {
         "proposal_boxes": np.array(
@@ -93,7 +93,7 @@ def test_frozen_parts_do_not_learn(tiny_config, batch):
     model = make_model(config.replace(tiny_config, **{"train.freeze": ("backbone", "fpn")}))
     names = {v.path.split("/")[1] for v in model.trainable_variables}
     assert names == {"rpn_head", "box_head"}
-    model.compile(keras.optimizers.SGD(0.01))
+    model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)  # one step is not worth a trace
     parts = {part: getattr(model, part) for part in config.PARTS}
     before = {part: layer.get_weights() for part, layer in parts.items()}
     model.train_on_batch(*batch)

@@ -60,7 +60,7 @@ def test_losses_and_weights_of_ten_steps(tmp_path):
         part = signature[key == "boxes"]
         part[key] = tf.TensorSpec([*part[key].shape[:-1], size], part[key].dtype)
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def train_step(x, y):
         with tf.GradientTape() as tape:
             losses = model.compute_losses(y, model(x, training=True))
