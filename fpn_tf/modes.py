@@ -16,15 +16,14 @@ from fpn_tf import export as export_lib
 from fpn_tf import files, inspection, photos, predict, visualize
 from fpn_tf import report as report_lib
 from fpn_tf.backend import frozen
-from fpn_tf.checkpoint import Checkpoints, write_model
 from fpn_tf.cluster import make_cluster
 from fpn_tf.data import proposals_file
 from fpn_tf.data.pipeline import open_dataset
-from fpn_tf.errors import CheckpointError, ConfigError, DataError, PhotoError
+from fpn_tf.errors import ConfigError, DataError, PhotoError
 from fpn_tf.evaluation import evaluator
 from fpn_tf.pretrained import naming, torchvision
 from fpn_tf.pretrained.load import load, save_npz, write_arrays
-from fpn_tf.pretrained.model_dir import load_model_dir
+from fpn_tf.pretrained.model_dir import check_new, load_model_dir, write_model_dir
 from fpn_tf.pretrained.parts import joined, rpn_of
 from fpn_tf.structures import Detections
 from fpn_tf.training import loop
@@ -124,11 +123,8 @@ def propose(model_dir, overrides, checkpoint, split, output):
 def join(rpn_dir, fast_rcnn_dir, model_dir):
     """Makes one Faster R-CNN of an RPN and a Fast R-CNN that share their trunk (FPN paper, Table 5)."""
     check_writable(model_dir)
-    if Checkpoints(model_dir).find() is not None:
-        raise CheckpointError(f"--model_dir={model_dir}: holds a run already; choose another")
-    model = joined(rpn_dir, fast_rcnn_dir)
-    config_lib.save(model.config, pathlib.Path(model_dir) / "config.json")
-    Checkpoints(model_dir).save(0, lambda folder: write_model(model, folder))
+    check_new(model_dir)
+    write_model_dir(joined(rpn_dir, fast_rcnn_dir), model_dir)
     console.print(f"joined {rpn_dir} and {fast_rcnn_dir} -> {model_dir}")
 
 
@@ -253,11 +249,9 @@ def _export_torchvision(model, folder):
 def import_weights(weights, model_dir, overrides):
     """Makes a model_dir of a detector's weights, from this project or another library."""
     check_writable(model_dir)
-    if Checkpoints(model_dir).find() is not None:
-        raise CheckpointError(f"--model_dir={model_dir}: holds a run already; choose another")
+    check_new(model_dir)
     model = load(weights, overrides)
-    config_lib.save(model.config, pathlib.Path(model_dir) / "config.json")
-    Checkpoints(model_dir).save(0, lambda folder: write_model(model, folder))
+    write_model_dir(model, model_dir)
     settings = model.config.model
     console.print(
         f"imported {weights}: {settings.backbone}, {settings.num_classes} classes, "

@@ -66,8 +66,8 @@ def test_detect_follows_the_weights(tiny_config):
         [after] = model.detect(photo)
         assert after.scores.shape != before.scores.shape or np.abs(after.scores - before.scores).max() > 1e-5
         before = after
-    fresh = FasterRCNN(model.config)
-    fresh.set_weights(model.get_weights())
-    [expected] = fresh.detect(photo)
-    np.testing.assert_allclose(after.scores, expected.scores, atol=1e-6)
-    np.testing.assert_allclose(after.boxes, expected.boxes, atol=1e-3)
+        fresh = FasterRCNN(model.config)
+        fresh.set_weights(model.get_weights())
+        [expected] = fresh.detect(photo)
+        np.testing.assert_allclose(after.scores, expected.scores, atol=1e-6)
+        np.testing.assert_allclose(after.boxes, expected.boxes, atol=1e-3)

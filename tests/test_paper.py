@@ -54,8 +54,7 @@ def test_rows_say_what_they_need():
 
 @pytest.mark.slow
 def test_four_steps_make_one_detector(coco_folder, tmp_path, main_here):
-    small = [o for o in SMALL if not o.startswith("data.train_proposals")] + folder_overrides(coco_folder)
-    small += ["model.backbone_weights=", "train.decay_at=0.5", "model.roi.samples=16"]
+    small = [*SMALL, *folder_overrides(coco_folder), "model.backbone_weights="]
 
     def call(*arguments, overrides=()):
         status, out, err = main_here(*arguments, overrides=overrides)

@@ -27,8 +27,7 @@ def anchor_count(config, size):
     """The anchors of a config's RPN on an image of (height, width)."""
     levels = config_lib.PYRAMIDS[config.model.pyramid]
     cells = sum(math.ceil(size[0] / 2**k) * math.ceil(size[1] / 2**k) for k in levels)
-    sizes = len(config.model.rpn.anchor_sizes) if len(levels) == 1 else 1
-    return cells * sizes * len(config.model.rpn.anchor_ratios)
+    return cells * config.model.anchors_per_cell
 
 
 def costs(config):

@@ -1,9 +1,10 @@
-"""What the rows of the paper's tables have in common: its settings, exactly (sec. 5 of 1612.03144).
+"""What the rows of the paper's tables have in common: its settings (sec. 5 of 1612.03144).
 
 COCO train2017 and val2017 under `data.root`, short side 800 (the longer side at most 1333, of which
 the paper says nothing), ResNets of keras.applications, whose weights are Caffe's. 8 GPUs with 2
 images each; on fewer, lower train.batch_size, which the learning rate follows, and raise train.steps.
-A warm-up of 500 steps and horizontal flips are ours; RoI pooling, not ROIAlign, is the paper's.
+A warm-up of 500 steps, horizontal flips and 1000 proposals an image in training (the paper has 2000)
+are ours; RoI pooling, not ROIAlign, is the paper's.
 
 Rows that need another row's run name its folder under `runs/paper`; `experiments.paper.study` runs
 what a row needs before it.

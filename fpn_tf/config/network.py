@@ -189,6 +189,12 @@ class ModelConfig:
     roi: ROIConfig = field(default_factory=ROIConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
 
+    @property
+    def anchors_per_cell(self):
+        """A, anchors of one cell of a map: a level has its own size, the only level has all."""
+        sizes = len(self.rpn.anchor_sizes) if len(PYRAMIDS[self.pyramid]) == 1 else 1
+        return sizes * len(self.rpn.anchor_ratios)
+
     def validate(self):
         check(self.kind in KINDS, f"model.kind={self.kind}: expected one of {', '.join(KINDS)}")
         check(

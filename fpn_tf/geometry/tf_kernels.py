@@ -13,7 +13,7 @@ from fpn_tf.geometry.roi_pool import bins_on_map
 def gather_rows(x, indices):
     """See `fpn_tf.geometry.selection.gather_rows`; one op where Keras makes twenty.
 
-    Its own gradient is a tenth of TensorFlow's in ops, which a step that is traced waits for.
+    Its own gradient has fewer ops than TensorFlow's, which a step that is traced waits for.
     """
 
     @tf.custom_gradient

@@ -14,6 +14,8 @@ from fpn_tf.models.pyramids import make_pyramid
 from fpn_tf.models.resnet import ResNet
 from fpn_tf.structures import Detections, GroundTruth, Losses
 
+RPN_STREAM, ROI_STREAM, GT_STREAM, MASK_STREAM = 1, 2, 3, 4  # separate the uses of a sampling seed
+
 
 class PyramidModel(keras.Model):
     """The trunk of a detector, and all that does not depend on what follows it.
@@ -130,7 +132,7 @@ class PyramidModel(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Keras' hook: one scalar, and the four named losses as metrics.
+        """Keras' hook: one scalar, and the named losses as metrics.
 
         Under `tf.distribute` gradients are summed over replicas, so the loss is divided by their
         number here (Keras does not do it for an overridden `compute_loss`).

@@ -11,12 +11,10 @@ from fpn_tf import losses
 from fpn_tf.geometry.noise import uniform_noise
 from fpn_tf.geometry.selection import best_rows
 from fpn_tf.geometry.window_grid import window_grid
-from fpn_tf.models.base import PyramidModel, ground_truth
+from fpn_tf.models.base import MASK_STREAM, PyramidModel, ground_truth
 from fpn_tf.models.mask_head import MaskHead
 from fpn_tf.structures import BatchMasks, MaskDetections, MaskLosses, NetOutputs
 from fpn_tf.targets.mask_targets import assign_mask_targets
-
-MASK_STREAM = 4  # separates the uses of an image's sampling seed
 
 
 @keras.saving.register_keras_serializable("fpn_tf")

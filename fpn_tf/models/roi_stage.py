@@ -9,14 +9,12 @@ from keras import ops
 from fpn_tf import config as config_lib
 from fpn_tf import losses
 from fpn_tf.geometry.noise import noise_of, uniform_noise
-from fpn_tf.models.base import ground_truth
+from fpn_tf.models.base import GT_STREAM, ROI_STREAM, ground_truth
 from fpn_tf.models.box_head import BoxHead, Conv5Head
 from fpn_tf.models.detection_decoder import decode_detections
 from fpn_tf.models.roi_pooler import ROIAlign, ROIPool
 from fpn_tf.structures import Proposals
 from fpn_tf.targets.roi_targets import sample_rois
-
-ROI_STREAM, GT_STREAM = 2, 3  # separate the uses of an image's sampling seed
 
 
 class ROIStage:

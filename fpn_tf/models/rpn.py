@@ -9,13 +9,11 @@ from keras import ops
 from fpn_tf import losses
 from fpn_tf.geometry.anchor_grid import anchor_grid, cell_anchors
 from fpn_tf.geometry.noise import uniform_noise
-from fpn_tf.models.base import PyramidModel, ground_truth
+from fpn_tf.models.base import RPN_STREAM, PyramidModel, ground_truth
 from fpn_tf.models.proposal_decoder import decode_proposals
 from fpn_tf.models.rpn_head import RPNHead, UnsharedRPNHead
 from fpn_tf.structures import BatchDetections, Losses, NetOutputs, RPNOutputs
 from fpn_tf.targets.rpn_targets import assign_rpn_targets
-
-RPN_STREAM = 1  # separates the uses of an image's sampling seed
 
 
 @keras.saving.register_keras_serializable("fpn_tf")
@@ -49,7 +47,7 @@ class RPN(PyramidModel):
         )
         kind = RPNHead if rpn.shared_head else UnsharedRPNHead
         self.rpn_head = kind(
-            len(self.cell_anchors[self.levels[0]]), rpn.conv_layers, name="rpn_head", dtype=self.dtype_policy
+            self.config.model.anchors_per_cell, rpn.conv_layers, name="rpn_head", dtype=self.dtype_policy
         )
         self.rpn_head.build({f"p{level}": (None, None, None, self.map_channels) for level in self.levels})
         self.rpn_head.built = True

@@ -1,6 +1,6 @@
 """The architecture of a detector, read off the names and shapes of its weights."""
 
-from fpn_tf.config import BACKBONES, PYRAMIDS
+from fpn_tf.config import BACKBONES
 from fpn_tf.errors import WeightsError
 from fpn_tf.pretrained.naming import COUNTER
 
@@ -92,9 +92,7 @@ def architecture_of(arrays, source):
 
 def check_anchors(arrays, config, source):
     """Raises WeightsError unless the RPN has as many anchors in a cell as the config."""
-    rpn = config.model.rpn
-    sizes = len(rpn.anchor_sizes) if len(PYRAMIDS[config.model.pyramid]) == 1 else 1
-    wanted = len(rpn.anchor_ratios) * sizes
+    wanted = config.model.anchors_per_cell
     found = next(len(array) for name, array in arrays.items() if name.endswith("cls_logits.weight"))
     if found != wanted:
         raise WeightsError(

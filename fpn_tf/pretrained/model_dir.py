@@ -3,7 +3,7 @@
 import pathlib
 
 from fpn_tf import config as config_lib
-from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints, read_weights
+from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints, read_weights, write_model
 from fpn_tf.errors import CheckpointError
 from fpn_tf.models.faster_rcnn import make_model
 
@@ -38,6 +38,18 @@ def load_model_dir(path, overrides=(), checkpoint="newest"):
         raise CheckpointError(f"{checkpoints.folder}: holds no whole checkpoint ({checkpoint})")
     model = make_model(config)
     return config, model, read_weights(model, folder)
+
+
+def check_new(path):
+    """Raises CheckpointError where a folder holds a run already."""
+    if Checkpoints(path).find() is not None:
+        raise CheckpointError(f"--model_dir={path}: holds a run already; choose another")
+
+
+def write_model_dir(model, path):
+    """Makes a model_dir of a model that was not trained there: its config and a checkpoint of step 0."""
+    config_lib.save(model.config, pathlib.Path(path) / "config.json")
+    Checkpoints(path).save(0, lambda folder: write_model(model, folder))
 
 
 def check_start(config, folder):

@@ -4,6 +4,8 @@ Parts are a model's attributes `backbone`, `fpn`, `rpn_head` and `box_head`: the
 training (Table 5) hands them on.
 """
 
+import itertools
+
 import numpy as np
 
 from fpn_tf import config as config_lib
@@ -76,11 +78,11 @@ def joined(rpn_dir, fast_rcnn_dir):
     """
     rpn, fast = make_pair(rpn_dir, fast_rcnn_dir)
     for part in ("backbone", "fpn"):
-        for a, b in zip(getattr(rpn, part).weights, getattr(fast, part).weights, strict=True):
-            if a.shape != b.shape or not np.array_equal(np.asarray(a), np.asarray(b)):
-                raise CheckpointError(
-                    f"{rpn_dir} and {fast_rcnn_dir}: {b.path} differs; expected the same {part}, frozen"
-                )
+        pairs = itertools.zip_longest(getattr(rpn, part).get_weights(), getattr(fast, part).get_weights())
+        if not all(np.array_equal(a, b) for a, b in pairs):
+            raise CheckpointError(
+                f"{rpn_dir} and {fast_rcnn_dir}: {part} differs; expected the same, frozen in both"
+            )
     changes = {"model.kind": "faster_rcnn", "data.train_proposals": "", "data.eval_proposals": ""}
     changes |= {"train.freeze": (), "train.start_from": ""}
     config = config_lib.replace(fast.config, **changes)

@@ -1,3 +1,6 @@
+import itertools
+import json
+
 import numpy as np
 import pytest
 from pycocotools import mask as coco_masks
@@ -6,6 +9,7 @@ from fpn_tf import config
 from fpn_tf.data import masks, shapes
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import open_dataset, training_batches
+from fpn_tf.data.plan import training_plan
 from fpn_tf.errors import DataError
 
 
@@ -17,18 +21,7 @@ def test_polygons_and_codes_are_the_same_pixels():
     np.testing.assert_array_equal(found, expected)
     compressed = masks.encode(expected)
     np.testing.assert_array_equal(masks.rasterise(compressed, (48, 64)), expected)
-    runs, value = [], 0
-    for pixel in [*expected.ravel(order="F"), None]:
-        if pixel != value or not runs:
-            if pixel is None:
-                break
-            if runs or pixel:
-                value = pixel
-                runs.append(1)
-                continue
-            runs.append(1)
-        else:
-            runs[-1] += 1
+    runs = [len(list(run)) for _, run in itertools.groupby(expected.ravel(order="F"))]  # begins with 0
     uncompressed = {"size": [48, 64], "counts": runs}
     np.testing.assert_array_equal(masks.rasterise(uncompressed, (48, 64)), expected)
 
@@ -84,16 +77,7 @@ def test_generated_masks_are_exact():
             ]
 
 
-def with_squares(dataset):
-    """Gives every annotation of a COCO dict its box as a polygon."""
-    for annotation in dataset["annotations"]:
-        x, y, w, h = annotation["bbox"]
-        annotation["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
-
-
 def test_they_reach_the_batch_and_are_mirrored(folder_config, coco_folder):
-    import json
-
     path = coco_folder / "annotations.json"
     coco = json.loads(path.read_text())
     settings = config.replace(folder_config, **{"model.kind": "mask_proposals", "data.masks": True})
@@ -105,8 +89,6 @@ def test_they_reach_the_batch_and_are_mirrored(folder_config, coco_folder):
     path.write_text(json.dumps(coco))
     dataset = open_dataset(settings.data, "train")
     seen = set()
-    from fpn_tf.data.plan import training_plan
-
     plans = training_plan(dataset.records, settings.data, 2, seed=0)
     batches = training_batches(Loader(dataset, settings.data), settings.data, 2, 0).take(8)
     for (_, y), plan in zip(batches, plans):

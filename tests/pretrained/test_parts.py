@@ -61,8 +61,12 @@ def test_two_that_share_their_trunk_are_joined(tiny_config, tmp_path, batch):
     rpn = make_run(tmp_path / "rpn", tiny_config, **{"model.kind": "rpn", "model.rpn.nms_threshold": 0.6})
     settings = {"model.kind": "fast_rcnn", "train.freeze": ("backbone", "fpn")} | FILES
     make_run(tmp_path / "other", tiny_config, **settings)
-    with pytest.raises(CheckpointError, match="differs; expected the same backbone, frozen"):
+    with pytest.raises(CheckpointError, match="backbone differs; expected the same, frozen"):
         joined(tmp_path / "rpn", tmp_path / "other")
+    deeper = {"model.backbone": "resnet18"}
+    make_run(tmp_path / "deeper", tiny_config, **settings, **deeper)
+    with pytest.raises(CheckpointError, match="backbone differs"):
+        joined(tmp_path / "rpn", tmp_path / "deeper")
     with pytest.raises(CheckpointError, match="model.kind=fast_rcnn: expected rpn"):
         joined(tmp_path / "other", tmp_path / "rpn")
     fast = make_run(tmp_path / "fast", tiny_config, **settings, **{"train.start_from": "rpn"})
