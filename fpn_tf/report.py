@@ -31,7 +31,7 @@ AR_OF_MASKS = (
 class Row(NamedTuple):
     """A line of a table."""
 
-    name: str  # of the experiment, `config.name`
+    name: str  # of the experiment, `config.name`; "" for the work of others, which has none
     title: str
     published: tuple  # a number for each column, None where the paper gives none
 
@@ -74,6 +74,7 @@ TABLES = {
         "Table 3: Faster R-CNN, features not shared, R-50, COCO val2017",
         AP,
         (
+            Row("", "(*) He et al., conv4, conv5 head", (47.3, 26.3, None, None, None)),
             Row("table3_a", "(a) conv4, conv5 head", (53.1, 31.6, 13.2, 35.6, 47.1)),
             Row("table3_b", "(b) conv5", (51.7, 28.0, 9.6, 31.9, 43.1)),
             Row("table3_c", "(c) FPN", (56.9, 33.9, 17.8, 37.7, 45.8)),
@@ -82,7 +83,14 @@ TABLES = {
     4: Table(
         "Table 4: FPN Faster R-CNN, R-101, COCO test-dev",
         AP,
-        (Row("table4", "FPN Faster R-CNN", (59.1, 36.2, 18.2, 39.0, 48.2)),),
+        (
+            Row("table4", "FPN Faster R-CNN", (59.1, 36.2, 18.2, 39.0, 48.2)),
+            Row("", "G-RMI, Inception-ResNet", (None, 34.7, None, None, None)),
+            Row("", "AttractioNet, VGG-16 and Wide ResNet, image pyramid", (53.4, 35.7, 15.6, 38.0, 52.7)),
+            Row("", "Faster R-CNN+++, R-101, image pyramid", (55.7, 34.9, 15.6, 38.7, 50.9)),
+            Row("", "Multipath, VGG-16 (minival)", (49.6, 31.5, None, None, None)),
+            Row("", "ION, VGG-16", (53.4, 31.2, 12.8, 32.9, 45.2)),
+        ),
     ),
     5: Table(
         "Table 5: features shared by 4-step training, COCO val2017",
@@ -98,8 +106,9 @@ TABLES = {
         "Table 6: segmentation proposals, the first 5k images of COCO val, 1000 proposals",
         AR_OF_MASKS,
         (
-            Row("deepmask", "DeepMask", (37.1, 15.8, 50.1, 54.9)),
-            Row("sharpmask", "SharpMask", (39.8, 17.4, 53.1, 59.1)),
+            Row("", "DeepMask, image pyramid", (37.1, 15.8, 50.1, 54.9)),
+            Row("", "SharpMask, image pyramid", (39.8, 17.4, 53.1, 59.1)),
+            Row("", "InstanceFCN, image pyramid", (39.2, None, None, None)),
             Row("table6_5x5", "FPN, one MLP 5x5", (43.4, 32.5, 49.2, 53.7)),
             Row("table6_7x7", "FPN, one MLP 7x7", (43.5, 30.0, 49.6, 57.8)),
             Row("table6_dual", "FPN, MLPs 5x5 and 7x7", (45.7, 31.9, 51.5, 60.8)),
@@ -141,6 +150,8 @@ def collect(pattern):
 def lines(number, found):
     """[heading, *lines] of a table as texts, in per cent: for each row the paper's line, then ours.
 
+    The work of others has no line of ours.
+
     Args:
         number: of the table.
         found: as `collect` returns. Several runs of a row are its seeds: mean and, in brackets,
@@ -149,9 +160,11 @@ def lines(number, found):
     table = TABLES[number]
     told = [["row", "whose", *(heading for _, heading in table.columns)]]
     for row in table.rows:
-        runs = found.get(row.name) or found.get(SAME.get(row.name), [])
         numbers = ["-" if value is None else f"{value:.1f}" for value in row.published]
         told.append([row.title, "paper", *numbers])
+        if not row.name:
+            continue
+        runs = found.get(row.name) or found.get(SAME.get(row.name), [])
         values = ([100 * run[key] for run in runs if run.get(key, -1) >= 0] for key, _ in table.columns)
         count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}" if runs else "none"
         told.append(["", f"ours, {count}", *map(_mean, values)])
