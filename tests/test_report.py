@@ -26,7 +26,8 @@ def test_means_of_the_seeds_stand_below_the_published_row(tmp_path):
     assert told[at + 3] == ["", "ours, none", *"-----"]
     assert len(told) == 1 + 2 * 6
     shared = report.lines(3, report.collect(str(tmp_path / "*")))
-    assert [line[1] for line in shared[1:]] == ["paper", *["paper", "ours, none"] * 2, "paper", "ours, 2 runs"]
+    whose = [line[1] for line in shared[1:]]
+    assert whose == ["paper", *["paper", "ours, none"] * 2, "paper", "ours, 2 runs"]
     assert shared[-1][1:4] == ["ours, 2 runs", "55.0 (7.1)", "35.0 (7.1)"]  # the same run in the paper
 
 

@@ -1,4 +1,4 @@
-"""ImageNet weights for the backbone: torchvision's or Detectron's files, or keras.applications."""
+"""Weights for the backbone: torchvision's or Detectron's files, a detector's, or keras.applications."""
 
 import pathlib
 import zipfile
@@ -12,6 +12,7 @@ from fpn_tf.pretrained.naming import NORM_NAMES, assign, backbone_weights
 from fpn_tf.pretrained.unpickle import read_pkl, read_pth
 
 KERAS_PARTS = {theirs: ours for ours, theirs in NORM_NAMES.items()}
+BODY = "backbone.body."  # before the names of a backbone that is part of a detector
 WRAPPINGS = ("model", "state_dict", "blobs")  # where training scripts put the tensors
 
 
@@ -22,7 +23,8 @@ def load_backbone_weights(backbone, model_config, head_stage=()):
         backbone: fpn_tf.ResNet, built.
         model_config: ModelConfig. Its backbone_weights: "" leaves the weights alone; "imagenet"
             downloads those of keras.applications; anything else is the path of an .npz or .pth
-            with torchvision's names, or of one of Detectron's .pkl.
+            with torchvision's names, of a backbone or of a detector that has it, or of one of
+            Detectron's .pkl.
         head_stage: blocks of the fifth stage, where a box head has it (`fpn_tf.models.box_head.Conv5Head`).
 
     Raises:
@@ -54,7 +56,8 @@ def load_backbone_weights(backbone, model_config, head_stage=()):
                 f"103.53,116.28,123.675 and model.stride_in_1x1={str(not grouped).lower()}"
             )
         arrays = detectron.rename(arrays, prefix="")
-    load_arrays(backbone, arrays, source, head_stage)
+    body = {name.removeprefix(BODY): array for name, array in arrays.items() if name.startswith(BODY)}
+    load_arrays(backbone, body or arrays, source, head_stage)
 
 
 def read_arrays(path):

@@ -271,6 +271,21 @@ def test_detectron_backbone_needs_its_convention(arrays, tiny_config, tmp_path):
     np.testing.assert_array_equal(stem, arrays["backbone.body.conv1.weight"])
 
 
+def test_the_backbone_of_a_detector(arrays, tiny_config, tmp_path, weights_file):
+    right = {"model.backbone_weights": str(weights_file), "model.norm": "frozen_bn"}
+    settings = config.replace(tiny_config, **right)
+    model = FasterRCNN(settings)
+    before = naming.state_dict(model)
+    load_backbone_weights(model.backbone, settings.model)
+    for name, array in naming.state_dict(model).items():
+        expected = arrays if name.startswith("backbone.body.") else before
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    np.savez(tmp_path / "half.npz", **{k: v for k, v in arrays.items() if "layer3" not in k})
+    settings = config.replace(settings, **{"model.backbone_weights": str(tmp_path / "half.npz")})
+    with pytest.raises(WeightsError, match=r"half.npz and ResNet-tiny: .*layer3.0.conv1.weight .* missing"):
+        load_backbone_weights(model.backbone, settings.model)
+
+
 def test_coco_classes():
     assert coco_classes.WITHOUT_GAPS == 80
     assert coco_classes.settings(3) == {}

@@ -16,19 +16,23 @@ from fpn_tf.pretrained import naming
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 SIZES = [f"data.short_side={seeded.SHORT_SIDE}", f"data.max_side={seeded.MAX_SIDE}"]
-FAMILIES = [
+FAMILIES = (
     "torchvision_resnet18",
     "torchvision_v2",
     "detectron2_r50",
-    *(
-        pytest.param(name, marks=pytest.mark.slow)
-        for name in ("torchvision_v1", "detectron2_x50", "detectron2_x101")
-    ),
-]
+    "torchvision_v1",
+    "detectron2_x50",
+    "detectron2_x101",
+)
 pytestmark = pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="minutes elsewhere")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+def all_but_the_first_slow(count):
+    """The families as a test's parameters; those after the first `count` are slow."""
+    return [*FAMILIES[:count], *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES[count:])]
+
+
+@pytest.fixture(scope="module", params=all_but_the_first_slow(3))
 def case(request, tmp_path_factory):
     """(golden, its weights as they were drawn, the detector loaded from a file of them)."""
     golden = np.load(GOLDENS / f"{request.param}.npz")
@@ -75,6 +79,7 @@ def test_every_stage(case):
     close(ops.reshape(boxes[0], [len(seeded.ROIS), -1]), wanted_boxes)
 
 
+@pytest.mark.parametrize("case", all_but_the_first_slow(1), indirect=True)
 @pytest.mark.parametrize("threshold", [0.0, pytest.param(0.05, marks=pytest.mark.slow)])
 def test_detections_in_order(case, threshold):
     golden, _, model = case

@@ -290,6 +290,7 @@ def test_a_full_disk_loses_nothing(trained, tmp_path, monkeypatch, idle_steps):
     assert Checkpoints(model_dir).find() == before
 
 
+@pytest.mark.slow
 def test_averaged_weights(trained, tmp_path):
     """The first step's weights, then 0.9 of the average and 0.1 of the new ones."""
     config, _, weights = trained

@@ -69,6 +69,7 @@ def check_same_training(one, other):
             assert a[name] == pytest.approx(b[name], rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_killed_while_it_saves(whole, tmp_path):
     overrides, model_dir = whole
     running = start(*command("train", tmp_path / "run"), overrides=overrides)
@@ -94,12 +95,13 @@ def test_replicas_and_micro_batches_train_as_one(whole, tmp_path, replicas, part
     check_same_training(model_dir, tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launch", "count", "mode"),
     [
         (start_workers, 2, "train"),
-        pytest.param(start_workers, 3, "train_and_eval", marks=pytest.mark.slow),
-        pytest.param(start_slurm_tasks, 2, "train_and_eval", marks=pytest.mark.slow),
+        (start_workers, 3, "train_and_eval"),
+        (start_slurm_tasks, 2, "train_and_eval"),
     ],
 )
 def test_several_workers_train_as_one(whole, tmp_path, launch, count, mode):
