@@ -107,7 +107,8 @@ def record_training():
         rpn_post_nms_top_n_train=settings["proposals"],
         rpn_batch_size_per_image=settings["quota"],
         box_batch_size_per_image=settings["quota"],
-        **SIZES,
+        min_size=settings["short_side"],
+        max_size=settings["max_side"],
     ).eval()
     scales = calibrate(model)
     load(model, scales)

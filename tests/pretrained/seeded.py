@@ -20,7 +20,9 @@ TRAINING = {  # quotas so large that every anchor and every proposal is drawn
     "drop_at": 7,
     "weight_decay": 1e-3,
     "proposals": 60,
-    "quota": 20000,
+    "quota": 6000,
+    "short_side": 100,
+    "max_side": 160,
 }
 
 

@@ -38,8 +38,8 @@ def test_losses_and_weights_of_ten_steps(tmp_path):
     arrays = seeded.weights(json.loads(str(golden["shapes"])), json.loads(str(golden["scales"])))
     np.savez(tmp_path / "w.npz", **arrays)
     overrides = {
-        "data.short_side": seeded.SHORT_SIDE,
-        "data.max_side": seeded.MAX_SIDE,
+        "data.short_side": settings["short_side"],
+        "data.max_side": settings["max_side"],
         "model.frozen_stages": 2,
         "model.rpn.pre_nms_train": 300,
         "model.rpn.post_nms_train": settings["proposals"],

@@ -327,6 +327,7 @@ def load_model_dir_weights(config, folder):
     return model
 
 
+@pytest.mark.slow
 def test_rematerialisation_changes_nothing_but_the_memory(trained, tmp_path):
     config, _, weights = trained
     model, _ = run(override(config, ["train.remat=true"]), tmp_path / "remat")
