@@ -35,17 +35,12 @@ def run_on_jax(*arguments):
     )
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        "by_hand or fit_and_evaluate",
-        # Of whole detectors what is quick without a compiled graph.
-        pytest.param("not models or by_hand or fit_and_evaluate", marks=pytest.mark.slow),
-    ],
-)
-def test_the_core_passes_its_tests_on_jax(names):
+@pytest.mark.slow
+def test_the_core_passes_its_tests_on_jax():
     files = ("test_losses.py", "models/test_faster_rcnn.py", "models/test_pyramids.py")
     chosen = [HERE / name for name in ("geometry", "targets", *files)]
+    # Of whole detectors what is quick without a compiled graph.
+    names = "not models or by_hand or fit_and_evaluate"
     done = run_on_jax("-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-k", names, *map(str, chosen))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert " passed" in done.stdout

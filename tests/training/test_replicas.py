@@ -34,7 +34,11 @@ def train(config, model_dir, replicas, parts):
 
 @pytest.mark.parametrize(
     ("norm", "parts"),
-    [("group_norm", 2), pytest.param("sync_bn", 1, marks=pytest.mark.slow)],
+    [
+        ("group_norm", 1),
+        pytest.param("group_norm", 2, marks=pytest.mark.slow),
+        pytest.param("sync_bn", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_two_replicas_train_as_one(config, tmp_path, norm, parts):
     config = config_lib.replace(config, **{"model.norm": norm})
