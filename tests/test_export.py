@@ -59,7 +59,7 @@ def test_it_serves_what_detect_gives(tiny_config, tmp_path):
         files[-1].write_bytes(file.getvalue())
     tensor = rng.integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
     np.save(tmp_path / "tensor.npy", tensor)
-    (tmp_path / "export" / "1").mkdir(parents=True)
+    assert export.export(model, tmp_path / "export").name == "1"
     path = export.export(model, tmp_path / "export")
     assert path.name == "2"
     assert sorted(p.name for p in (tmp_path / "export").iterdir()) == ["1", "2"]

@@ -69,4 +69,5 @@ def test_an_image_pyramid_is_each_scale_merged(folder_config):
         expected = merged([small[index], large[index]], folder_config)
         for a, b in zip(found, expected):
             np.testing.assert_array_equal(a, b)
+        assert not np.array_equal(small[index].boxes, large[index].boxes)
         assert not np.array_equal(small[index].scores, large[index].scores)

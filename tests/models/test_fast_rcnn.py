@@ -55,10 +55,18 @@ def test_fixed_pads_no_boxes_to_one():
     assert not x["proposal_valid"].any()
 
 
-def test_it_learns_and_is_saved(tiny_config, batch, tmp_path):
-    """With RoI pooling and the ResNet's fifth stage as head, as in Table 2 (a)."""
+@pytest.mark.parametrize(
+    "changes",
+    [
+        CONV5 | {"model.roi.pooling": "max"},  # as in Table 2 (a)
+        pytest.param(CONV5, marks=pytest.mark.slow),
+        pytest.param({"model.roi.pooling": "max"}, marks=pytest.mark.slow),
+        pytest.param({"model.pyramid": "finest"}, marks=pytest.mark.slow),
+    ],
+)
+def test_variants_learn_and_are_saved(tiny_config, batch, changes, tmp_path):
     keras.utils.set_random_seed(0)
-    model = make_model(fast_config(tiny_config, **CONV5, **{"model.roi.pooling": "max"}))
+    model = make_model(fast_config(tiny_config, **changes))
     x, y = batch
     x = x | {
         "proposal_boxes": np.array(

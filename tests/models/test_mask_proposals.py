@@ -77,7 +77,7 @@ def test_proposals_are_the_highest_scores_inside_the_image(tiny_config, batch, w
 
 def test_learns_a_batch(tiny_config, mask_batch):
     keras.utils.set_random_seed(0)
-    model, (x, y) = MaskProposals(mask_config(tiny_config, **{"model.mask.windows": (5,)})), mask_batch
+    model, (x, y) = MaskProposals(mask_config(tiny_config)), mask_batch
     model.compile(keras.optimizers.Adam(0.002))
     first = model.train_on_batch(x, y, return_dict=True)
     assert set(first) == {"loss", "score_loss", "mask_loss"}
