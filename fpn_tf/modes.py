@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import pathlib
+import time
 
 import numpy as np
 import rich.box
@@ -51,8 +52,8 @@ def train_and_eval(config, model_dir):
         return evaluator.make_detector(model, held_out, config, cluster)
 
     def quality(model, step):
-        found = _with_bar(detector(model), held_out)
-        metrics = _score(config, held_out, found, model_dir, step) if cluster.is_chief else {}
+        found, seconds = _with_bar(detector(model), held_out)
+        metrics = _score(config, held_out, found, seconds, model_dir, step) if cluster.is_chief else {}
         return metrics.get(evaluator.MAIN_METRIC[config.model.kind])
 
     model, step = loop.train(config, dataset, model_dir, cluster, quality)
@@ -87,9 +88,10 @@ def evaluate(model_dir, overrides, checkpoint):
         config, model, step = load_model_dir(model_dir, overrides, checkpoint)
     dataset = open_dataset(config.data, "eval")
     config = model.config = _with_ids(config, dataset)
-    found = _with_bar(evaluator.make_detector(model, dataset, config, cluster, frozen(model)), dataset)
+    net = evaluator.make_detector(model, dataset, config, cluster, frozen(model))
+    found, seconds = _with_bar(net, dataset)
     if cluster.is_chief:
-        metrics = _score(config, dataset, found, model_dir, step)
+        metrics = _score(config, dataset, found, seconds, model_dir, step)
         draw_pictures(config, model, dataset, model_dir)
         print_metrics(metrics)
 
@@ -110,7 +112,8 @@ def propose(model_dir, overrides, checkpoint, split, output):
         config, model, step = load_model_dir(model_dir, overrides, checkpoint)
         rpn = rpn_of(model)
     dataset = open_dataset(config.data, split)
-    found = _with_bar(evaluator.make_detector(rpn, dataset, rpn.config, cluster, frozen(rpn)), dataset)
+    net = evaluator.make_detector(rpn, dataset, rpn.config, cluster, frozen(rpn))
+    found, _ = _with_bar(net, dataset)
     if not cluster.is_chief:
         return
     path = pathlib.Path(output or pathlib.Path(model_dir) / "proposals" / f"{split}.npz")
@@ -279,17 +282,31 @@ def _with_ids(config, dataset):
 
 
 def _with_bar(detect, dataset):
-    """Runs a detector over a data set, with a bar."""
+    """Runs a detector over a data set, with a bar.
+
+    Returns:
+        ({index: Detections}, seconds per photo): without the first batch, which is traced; reading
+        and resizing included. None where there is one batch.
+    """
     bar, task = progress_bar(len(dataset.records), 0, "eval")
+    told = []  # (photos done, time) after each batch
+
+    def on_batch(count):
+        told.append((count, time.perf_counter()))
+        bar.update(task, completed=count)
+
     with bar:
-        return detect(lambda n: bar.update(task, completed=n))
+        found = detect(on_batch)
+    (first, start), (last, end) = told[0], told[-1]
+    return found, (end - start) / (last - first) if last > first else None
 
 
-def _score(config, dataset, found, model_dir, step):
-    """Scores detections and writes metrics and results. Returns: the metrics."""
+def _score(config, dataset, found, seconds, model_dir, step):
+    """Scores detections and writes metrics, results and speed. Returns: the metrics."""
     truth = evaluator.read_truth(config.eval.annotations) if config.eval.annotations else None
     metrics, results = evaluator.score(dataset, found, config.model.kind, truth)
     evaluator.write(model_dir, metrics, results, step)
+    files.write_json(pathlib.Path(model_dir) / "eval" / "speed.json", {"seconds_per_photo": seconds})
     main = evaluator.MAIN_METRIC[config.model.kind]
     console.print(f"step {step}: {main} {metrics[main]:.3f} on {len(found)} photos")
     return metrics

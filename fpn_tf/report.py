@@ -12,19 +12,36 @@ import rich.table
 from fpn_tf import config as config_lib
 from fpn_tf.errors import ConfigError, DataError
 
-AP = (("AP50", "AP@.5"), ("AP", "AP"), ("AP_small", "APs"), ("AP_medium", "APm"), ("AP_large", "APl"))
-AR = (
-    ("AR100", "AR@100"),
-    ("AR1000", "AR@1k"),
-    ("AR1000_small", "ARs@1k"),
-    ("AR1000_medium", "ARm@1k"),
-    ("AR1000_large", "ARl@1k"),
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    key: str  # of metrics.json or speed.json
+    heading: str
+    scale: float = 100.0  # to per cent
+    digits: int = 1
+
+
+AP = (
+    Column("AP50", "AP@.5"),
+    Column("AP", "AP"),
+    Column("AP_small", "APs"),
+    Column("AP_medium", "APm"),
+    Column("AP_large", "APl"),
 )
-AR_OF_MASKS = (
-    ("AR1000", "AR"),
-    ("AR1000_small", "ARs"),
-    ("AR1000_medium", "ARm"),
-    ("AR1000_large", "ARl"),
+AR = (
+    Column("AR100", "AR@100"),
+    Column("AR1000", "AR@1k"),
+    Column("AR1000_small", "ARs@1k"),
+    Column("AR1000_medium", "ARm@1k"),
+    Column("AR1000_large", "ARl@1k"),
+)
+OF_MASKS = (
+    Column("AR1000", "AR"),
+    Column("AR1000_small", "ARs"),
+    Column("AR1000_medium", "ARm"),
+    Column("AR1000_large", "ARl"),
+    Column("seconds_per_photo", "time (s)", 1, 2),
 )
 
 
@@ -40,7 +57,7 @@ class Table(NamedTuple):
     """A table of the paper."""
 
     title: str
-    columns: tuple  # (key of metrics.json, heading)
+    columns: tuple
     rows: tuple
 
 
@@ -104,16 +121,16 @@ TABLES = {
     ),
     6: Table(
         "Table 6: segmentation proposals, the first 5k images of COCO val, 1000 proposals",
-        AR_OF_MASKS,
+        OF_MASKS,
         (
-            Row("", "DeepMask, image pyramid", (37.1, 15.8, 50.1, 54.9)),
-            Row("", "SharpMask, image pyramid", (39.8, 17.4, 53.1, 59.1)),
-            Row("", "InstanceFCN, image pyramid", (39.2, None, None, None)),
-            Row("table6_5x5", "FPN, one MLP 5x5", (43.4, 32.5, 49.2, 53.7)),
-            Row("table6_7x7", "FPN, one MLP 7x7", (43.5, 30.0, 49.6, 57.8)),
-            Row("table6_dual", "FPN, MLPs 5x5 and 7x7", (45.7, 31.9, 51.5, 60.8)),
-            Row("table6_fine", "+ masks of 28x28", (46.7, 31.7, 53.1, 63.2)),
-            Row("table6_long", "+ twice the steps", (48.1, 32.6, 54.2, 65.6)),
+            Row("", "DeepMask, image pyramid", (37.1, 15.8, 50.1, 54.9, 0.49)),
+            Row("", "SharpMask, image pyramid", (39.8, 17.4, 53.1, 59.1, 0.77)),
+            Row("", "InstanceFCN, image pyramid", (39.2, None, None, None, 1.50)),
+            Row("table6_5x5", "FPN, one MLP 5x5", (43.4, 32.5, 49.2, 53.7, 0.15)),
+            Row("table6_7x7", "FPN, one MLP 7x7", (43.5, 30.0, 49.6, 57.8, 0.19)),
+            Row("table6_dual", "FPN, MLPs 5x5 and 7x7", (45.7, 31.9, 51.5, 60.8, 0.24)),
+            Row("table6_fine", "+ masks of 28x28", (46.7, 31.7, 53.1, 63.2, 0.25)),
+            Row("table6_long", "+ twice the steps", (48.1, 32.6, 54.2, 65.6, 0.25)),
         ),
     ),
 }
@@ -132,14 +149,10 @@ def collect(pattern):
         raise ConfigError(f"--model_dirs={pattern}: no run there; expected folders with a config.json")
     found = {}
     for folder in runs:
-        path = folder / "eval" / "metrics.json"
-        try:
-            metrics = json.loads(path.read_text())
-        except OSError:
-            continue  # it is not scored yet
-        except ValueError as error:
-            raise DataError(f"{path}: not valid JSON ({error})") from None
-        found.setdefault(config_lib.load(folder / "config.json").name, []).append(metrics)
+        metrics = _read(folder / "eval" / "metrics.json")
+        if metrics:
+            metrics |= _read(folder / "eval" / "speed.json")
+            found.setdefault(config_lib.load(folder / "config.json").name, []).append(metrics)
     if not found:
         raise ConfigError(
             f"--model_dirs={pattern}: none of {len(runs)} runs is scored; expected one at least"
@@ -147,8 +160,18 @@ def collect(pattern):
     return found
 
 
+def _read(path):
+    """The object of a JSON file; {} where there is none yet."""
+    try:
+        return json.loads(path.read_text())
+    except OSError:
+        return {}
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({error})") from None
+
+
 def lines(number, found):
-    """[heading, *lines] of a table as texts, in per cent: for each row the paper's line, then ours.
+    """[heading, *lines] of a table as texts: for each row the paper's line, then ours.
 
     The work of others has no line of ours.
 
@@ -158,24 +181,27 @@ def lines(number, found):
             the standard deviation.
     """
     table = TABLES[number]
-    told = [["row", "whose", *(heading for _, heading in table.columns)]]
+    told = [["row", "whose", *(column.heading for column in table.columns)]]
     for row in table.rows:
-        numbers = ["-" if value is None else f"{value:.1f}" for value in row.published]
+        published = zip(table.columns, row.published)
+        numbers = ["-" if value is None else f"{value:.{column.digits}f}" for column, value in published]
         told.append([row.title, "paper", *numbers])
         if not row.name:
             continue
         runs = found.get(row.name) or found.get(SAME.get(row.name), [])
-        values = ([100 * run[key] for run in runs if run.get(key, -1) >= 0] for key, _ in table.columns)
         count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}" if runs else "none"
-        told.append(["", f"ours, {count}", *map(_mean, values)])
+        told.append(["", f"ours, {count}", *(_mean(column, runs) for column in table.columns)])
     return told
 
 
-def _mean(values):
+def _mean(column, runs):
+    """The mean over the runs that have a number, with its spread."""
+    values = [run.get(column.key) for run in runs]
+    values = [column.scale * value for value in values if value is not None and value >= 0]
     if not values:
         return "-"
-    spread = f" ({statistics.stdev(values):.1f})" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.1f}{spread}"
+    spread = f" ({statistics.stdev(values):.{column.digits}f})" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{column.digits}f}{spread}"
 
 
 def as_text(number, told):

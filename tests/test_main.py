@@ -43,6 +43,8 @@ def test_train_and_eval_leaves_everything_behind(trained):
     detections = json.loads((model_dir / "eval" / "detections.json").read_text())
     assert {d["category_id"] for d in detections} <= {7, 3, 90}
     assert {d["image_id"] for d in detections} <= {100, 110, 120, 130, 140, 150}
+    speed = json.loads((model_dir / "eval" / "speed.json").read_text())
+    assert 0 < speed["seconds_per_photo"] < 60
     assert (model_dir / "train.jsonl").exists()
     assert (model_dir / "export" / "1" / "saved_model.pb").exists()
     assert len(list((model_dir / "pictures").glob("*.png"))) == 2

@@ -31,6 +31,16 @@ def test_means_of_the_seeds_stand_below_the_published_row(tmp_path):
     assert shared[-1][1:4] == ["ours, 2 runs", "55.0 (7.1)", "35.0 (7.1)"]  # the same run in the paper
 
 
+def test_times_are_no_percentages(tmp_path):
+    for seed, seconds in enumerate((0.5, 0.75, None)):  # None: one batch, whose time is not known
+        make_run(tmp_path / f"{seed}", "table6_dual", AR1000=0.5)
+        (tmp_path / f"{seed}" / "eval" / "speed.json").write_text(json.dumps({"seconds_per_photo": seconds}))
+    told = report.lines(6, report.collect(str(tmp_path / "*")))
+    at = next(i for i, line in enumerate(told) if line[0] == "FPN, MLPs 5x5 and 7x7")
+    assert told[at][1:] == ["paper", "45.7", "31.9", "51.5", "60.8", "0.24"]
+    assert told[at + 1] == ["", "ours, 3 runs", "50.0 (0.0)", "-", "-", "-", "0.62 (0.18)"]
+
+
 def test_text_and_markdown(tmp_path, main_here):
     make_run(tmp_path / "run", "table1_c", AR100=0.25, AR1000=0.5, AR1000_small=0.4)
     told = report.lines(1, report.collect(str(tmp_path / "*")))
