@@ -35,9 +35,10 @@ def export(model, folder):
     beside = folder / f".{target.name}.part"
     shutil.rmtree(beside, ignore_errors=True)
 
-    # One function within both signatures, so that its constants are written once.
+    # One function within both signatures, so that its constants are written once; a concrete one,
+    # which TensorFlow does not trace again while it saves.
     spec = {key: tf.TensorSpec(*shape_and_dtype) for key, shape_and_dtype in model.x_spec().items()}
-    net = tf.function(frozen(model), input_signature=[spec], autograph=False)
+    net = tf.function(frozen(model), autograph=False).get_concrete_function(spec)
 
     def serve_bytes(image_bytes):
         return _serve_bytes(model, net, image_bytes)

@@ -120,16 +120,17 @@ class PyramidModel(keras.Model):
         """As `keras.Model.compile`; the losses are built in.
 
         XLA is off on TensorFlow unless asked for (`jit_compile=True` would compile anew for
-        every image size) and on with JAX.
+        every image size) and on with JAX. The optimizer's variables are created here: TensorFlow
+        traces a step twice where they come into being in it.
         """
         if jit_compile is None:
             jit_compile = keras.config.backend() == "jax"
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self.optimizer.build(self.trainable_variables)
 
     def compile_from_config(self, config):
         """Restores the state of `compile` when a saved model is loaded."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Keras' hook: one scalar, and the named losses as metrics.
