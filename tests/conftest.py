@@ -73,9 +73,22 @@ def make_tiny_config():
     return config.validate()
 
 
+def make_quick_config():
+    """`make_tiny_config` on one map: a step is traced in half the time.
+
+    For tests of what happens around a model.
+    """
+    return override(make_tiny_config(), ["model.pyramid=c4"])
+
+
 @pytest.fixture
 def tiny_config():
     return make_tiny_config()
+
+
+@pytest.fixture
+def quick_config():
+    return make_quick_config()
 
 
 @pytest.fixture

@@ -55,8 +55,8 @@ def test_frozen_gives_what_the_model_gives_and_its_kernels_are_constants(tiny_co
     assert {op.type for op in kernels} == {"Const"}
 
 
-def test_detect_follows_the_weights(tiny_config):
-    model = make_detector(tiny_config)
+def test_detect_follows_the_weights(quick_config):
+    model = make_detector(quick_config)
     photo = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     before, again = model.detect([photo, photo])
     np.testing.assert_array_equal(before.scores, again.scores)

@@ -11,7 +11,7 @@ import signal
 import keras
 import numpy as np
 import pytest
-from conftest import folder_overrides, make_coco_folder, make_tiny_config
+from conftest import folder_overrides, make_coco_folder, make_quick_config
 
 from fpn_tf import checkpoint
 from fpn_tf import config as config_lib
@@ -37,7 +37,7 @@ def finished(tmp_path_factory):
     """A run of four steps, portrait and landscape in turn: (config, model_dir, weights)."""
     folder = tmp_path_factory.mktemp("loop")
     root = make_coco_folder(folder / "data")
-    config = override(make_tiny_config(), folder_overrides(root))
+    config = override(make_quick_config(), folder_overrides(root))
     traces, original = [], FasterRCNN.compute_losses
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FasterRCNN, "compute_losses", lambda *a: traces.append(1) or original(*a))
@@ -142,14 +142,15 @@ def test_the_newest_and_the_best_are_kept(trained, tmp_path, idle_steps):
 
 def test_another_architecture_is_refused(trained):
     config, model_dir, _ = trained
-    other = FasterRCNN(config_lib.replace(config, **{"model.fpn_channels": 24}))
+    other = FasterRCNN(config_lib.replace(config, **{"model.roi.hidden_units": 24}))
     checkpoints = Checkpoints(model_dir)
     with pytest.raises(CheckpointError, match="does not fit the model of config.json"):
         read_weights(other, checkpoints.find())
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(folder_config, tmp_path):
-    wild = override(folder_config, ["train.learning_rate=1e30", "train.warmup_steps=0"])
+def test_a_loss_that_is_not_finite_ends_the_run(quick_config, coco_folder, tmp_path):
+    changes = ["train.learning_rate=1e30", "train.warmup_steps=0"]
+    wild = override(quick_config, [*folder_overrides(coco_folder), *changes])
     with pytest.raises(NonFiniteLossError) as caught:
         run(wild, tmp_path / "wild")
     told = str(caught.value)
