@@ -48,6 +48,8 @@ class Cluster:
 
     def distribute(self, batches):
         """A tf.data.Dataset, whose elements go in turn to this process' replicas, distributed."""
+        if self.replicas == 1:
+            return batches
         return self.strategy.distribute_datasets_from_function(lambda context: batches)
 
     def gathered(self, function, element_spec):

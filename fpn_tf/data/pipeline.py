@@ -1,6 +1,7 @@
 """`tf.data` pipelines: a plan's batches, read in parallel and in order."""
 
 import itertools
+import os
 
 import numpy as np
 import tensorflow as tf
@@ -131,5 +132,10 @@ def _read(parts, read, keys, batch_size, data):
 
     signature = tuple(tf.TensorSpec(s, t) for s, t in zip(shapes, types))
     dataset = tf.data.Dataset.from_generator(numbers, output_signature=signature)
-    dataset = dataset.map(element, num_parallel_calls=data.workers or tf.data.AUTOTUNE, deterministic=True)
-    return dataset.prefetch(2)
+    threads = data.workers or os.cpu_count()
+    dataset = dataset.map(element, num_parallel_calls=threads, deterministic=True).prefetch(2)
+    # Nothing is left to tune, and the thread that would do it can miss that its iterator ends: a
+    # run that was told to stop then waits for it, a minute or more.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
