@@ -28,7 +28,7 @@ def compiled_detector(model):
         model: FasterRCNN, FastRCNN or RPN.
 
     Returns:
-        A function without arguments; it gives x -> BatchDetections of NumPy arrays.
+        A function without arguments; it gives x -> BatchDetections, on TensorFlow a tf.function.
     """
     if keras.config.backend() != "tensorflow":
         return lambda: model.predict_on_batch
@@ -43,8 +43,7 @@ def compiled_detector(model):
         weights = _fingerprint(model)
         if compiled is None or weights != seen:
             compiled, seen = tf.function(frozen(model), **options), weights
-        detect = compiled
-        return lambda x: tf.nest.map_structure(lambda t: t.numpy(), detect(x))
+        return compiled
 
     return present
 

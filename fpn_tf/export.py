@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from fpn_tf import photos
-from fpn_tf.backend import frozen, held
+from fpn_tf.backend import held
 
 
 def export(model, folder):
@@ -37,8 +37,7 @@ def export(model, folder):
 
     # One function within both signatures, so that its constants are written once; a concrete one,
     # which TensorFlow does not trace again while it saves.
-    spec = {key: tf.TensorSpec(*shape_and_dtype) for key, shape_and_dtype in model.x_spec().items()}
-    net = tf.function(frozen(model), autograph=False).get_concrete_function(spec)
+    net = model.detector().get_concrete_function()
 
     def serve_bytes(image_bytes):
         return _serve_bytes(model, net, image_bytes)

@@ -276,10 +276,10 @@ def our_side(arguments, inputs):
     detector = model.detector()
 
     def detect():
-        return detector(x)
+        return [np.asarray(part) for part in detector(x)]  # waits for them
 
     def save():
-        boxes, scores, classes, valid = (np.asarray(part) for part in detect())
+        boxes, scores, classes, valid = detect()
         return padded([(b[v], s[v], c[v]) for b, s, c, v in zip(boxes, scores, classes, valid)])
 
     if arguments.task == "inference":

@@ -180,13 +180,13 @@ class PyramidModel(keras.Model):
         scale = np.asarray([size[1] / photo.shape[1], size[0] / photo.shape[0]] * 2, np.float32)
         x = {"images": image[None], "image_sizes": np.asarray([size], np.int32)}
         found = detector(x | more(scale))
-        return self.in_photo(*(x[0] for x in found), size, photo.shape[:2])
+        return self.in_photo(*(ops.convert_to_numpy(part)[0] for part in found), size, photo.shape[:2])
 
     def detector(self):
         """`call` at test time, compiled, with the present weights.
 
         Returns:
-            A function: x of the class docstring -> BatchDetections of NumPy arrays.
+            A function: x of the class docstring -> BatchDetections; on TensorFlow a tf.function.
         """
         if self._detectors is None:
             self._detectors = compiled_detector(self)

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import folder_overrides
 
 from fpn_tf import config as config_lib
 from fpn_tf.checkpoint import Checkpoints, read_weights
@@ -18,10 +19,10 @@ cluster_of = functools.cache(make_cluster)  # a process has one strategy of two 
 
 
 @pytest.fixture
-def config(folder_config):
+def config(quick_config, coco_folder):
     changes = ["steps=5", "learning_rate=0.003", "batch_size=4", "clip_norm=0.5", "log_every=1"]
     changes = [*(f"train.{change}" for change in changes), "data.keep_empty=true", "eval.batch_size=1"]
-    return config_lib.override(folder_config, changes)
+    return config_lib.override(quick_config, [*folder_overrides(coco_folder), *changes])
 
 
 def train(config, model_dir, replicas, parts):
