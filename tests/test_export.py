@@ -41,7 +41,9 @@ def check(found, photo_list, model):
         assert not found["detection_classes"][i, count:].any()
 
 
-def test_it_serves_what_detect_gives(tiny_config, tmp_path):
+def test_it_serves_what_detect_gives(tiny_config, tmp_path, monkeypatch):
+    traces, forward = [], FasterRCNN.forward
+    monkeypatch.setattr(FasterRCNN, "forward", lambda *a, **k: traces.append(1) or forward(*a, **k))
     keras.utils.set_random_seed(0)
     settings = config.replace(tiny_config, **{"data.category_ids": (7, 3, 90)})
     model = FasterRCNN(settings)
@@ -73,3 +75,4 @@ def test_it_serves_what_detect_gives(tiny_config, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     check(dict(np.load(tmp_path / "bytes.npz")), [photos.read_rgb(f) for f in files], model)
     check(dict(np.load(tmp_path / "tensor.npz")), list(tensor), model)
+    assert len(traces) == 1  # two exports and all of `detect`
