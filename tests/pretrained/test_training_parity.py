@@ -45,7 +45,8 @@ def test_losses_and_weights_of_ten_steps(tmp_path):
         "model.rpn.post_nms_train": settings["proposals"],
         "model.rpn.samples": settings["quota"],
         "model.rpn.foreground_fraction": 0.5,
-        "model.roi.samples": 1000,
+        "model.roi.samples": 2 * (settings["proposals"] + 3),  # with the objects: all of either kind
+        "model.roi.foreground_fraction": 0.5,
     }
     model = fpn_tf.load(tmp_path / "w.npz", [f"{k}={v}" for k, v in overrides.items()])
     optimizer = DetectronSGD(1.0, momentum=0.9, coupled_decay=settings["weight_decay"])
