@@ -27,8 +27,11 @@ LONG_FILES = ("test_jax", "test_loop", "test_survival", "test_main", "test_expor
 
 
 @pytest.fixture(scope="session", autouse=True)
-def two_cpu_devices():
-    """For tests with replicas: TensorFlow wants to be told before its first op.
+def tensorflow_for_tests(request):
+    """Two CPU devices, for tests with replicas; and graphs that run as they were traced.
+
+    TensorFlow optimises a graph for longer than a test runs it: a fifth of the suite's time. Slow
+    tests and processes of their own run graphs as a user's are run.
 
     Not at import: torchvision, where a test compares with it, has to be imported before TensorFlow.
     """
@@ -38,6 +41,8 @@ def two_cpu_devices():
 
     devices = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
+    if request.config.option.markexpr == "not slow":
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def pytest_collection_modifyitems(items):

@@ -43,6 +43,7 @@ def test_the_peak_is_a_rate():
     assert 1 < peak_gflops("float32") < 1e6
 
 
+@pytest.mark.slow
 def test_a_run_in_this_process(tiny_config):
     found = _measure("inference", tiny_config, (64, 96), 2)
     names = [stage["name"] for stage in found["stages"]]

@@ -336,13 +336,14 @@ def test_rematerialisation_changes_nothing_but_the_memory(trained, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
         ("precision=mixed_float16", "optimizer=adamw", "ema_decay=0.5"),
-        pytest.param(("precision=mixed_float16",), marks=pytest.mark.slow),
-        pytest.param(("precision=mixed_bfloat16",), marks=pytest.mark.slow),
-        pytest.param(("optimizer=adamw",), marks=pytest.mark.slow),
+        ("precision=mixed_float16",),
+        ("precision=mixed_bfloat16",),
+        ("optimizer=adamw",),
     ],
 )
 def test_other_ways_to_train(trained, tmp_path, changes):
