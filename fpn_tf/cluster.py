@@ -47,7 +47,10 @@ class Cluster:
         return slice(self.worker * count, (self.worker + 1) * count)
 
     def distribute(self, batches):
-        """A tf.data.Dataset, whose elements go in turn to this process' replicas, distributed."""
+        """A tf.data.Dataset, whose elements go in turn to this process' replicas, distributed.
+
+        With one replica it is the dataset itself.
+        """
         if self.replicas == 1:
             return batches
         return self.strategy.distribute_datasets_from_function(lambda context: batches)
