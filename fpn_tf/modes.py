@@ -305,8 +305,7 @@ def _score(config, dataset, found, seconds, model_dir, step):
     """Scores detections and writes metrics, results and speed. Returns: the metrics."""
     truth = evaluator.read_truth(config.eval.annotations) if config.eval.annotations else None
     metrics, results = evaluator.score(dataset, found, config.model.kind, truth)
-    evaluator.write(model_dir, metrics, results, step)
-    files.write_json(pathlib.Path(model_dir) / "eval" / "speed.json", {"seconds_per_photo": seconds})
+    evaluator.write(model_dir, metrics, results, step, seconds)
     main = evaluator.MAIN_METRIC[config.model.kind]
     console.print(f"step {step}: {main} {metrics[main]:.3f} on {len(found)} photos")
     return metrics

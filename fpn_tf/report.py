@@ -1,7 +1,6 @@
 """Our figures beside the paper's: the tables of 1612.03144, from the runs in a set of model_dirs."""
 
 import glob
-import json
 import pathlib
 import statistics
 from typing import NamedTuple
@@ -10,7 +9,8 @@ import rich.box
 import rich.table
 
 from fpn_tf import config as config_lib
-from fpn_tf.errors import ConfigError, DataError
+from fpn_tf.data.coco_folder import read_json
+from fpn_tf.errors import ConfigError
 
 
 class Column(NamedTuple):
@@ -162,12 +162,7 @@ def collect(pattern):
 
 def _read(path):
     """The object of a JSON file; {} where there is none yet."""
-    try:
-        return json.loads(path.read_text())
-    except OSError:
-        return {}
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from None
+    return read_json(path) if path.is_file() else {}
 
 
 def lines(number, found):

@@ -30,8 +30,8 @@ LONG_FILES = ("test_jax", "test_loop", "test_survival", "test_main", "test_expor
 def tensorflow_for_tests(request):
     """Two CPU devices, for tests with replicas; and graphs that run as they were traced.
 
-    TensorFlow optimises a graph for longer than a test runs it: a fifth of the suite's time. Slow
-    tests and processes of their own run graphs as a user's are run.
+    TensorFlow optimises a graph for longer than a test runs it. Slow tests and processes of their
+    own run graphs as a user's are run.
 
     Not at import: torchvision, where a test compares with it, has to be imported before TensorFlow.
     """
@@ -91,9 +91,10 @@ def tiny_config():
     return make_tiny_config()
 
 
-@pytest.fixture
-def quick_config():
-    return make_quick_config()
+@pytest.fixture(params=["c4", pytest.param("fpn", marks=pytest.mark.slow)])
+def quick_config(request):
+    """`make_quick_config`; among the slow tests `make_tiny_config` as well."""
+    return override(make_quick_config(), [f"model.pyramid={request.param}"])
 
 
 @pytest.fixture

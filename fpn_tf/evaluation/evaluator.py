@@ -161,10 +161,11 @@ def score(dataset, found, kind, annotations=None):
     return SCORERS[kind](truth, results, ids), results
 
 
-def write(model_dir, metrics, results, step):
-    """Writes eval/metrics.json and eval/detections.json, each whole."""
+def write(model_dir, metrics, results, step, seconds):
+    """Writes eval/detections.json, speed.json (`seconds` per photo) and metrics.json, each whole."""
     folder = pathlib.Path(model_dir) / "eval"
     files.write_json(folder / "detections.json", results, indent=None)
+    files.write_json(folder / "speed.json", {"seconds_per_photo": seconds})
     files.write_json(folder / "metrics.json", metrics | {"step": step})
 
 

@@ -98,13 +98,13 @@ def test_gradient_of_boxes_that_share_cells(sampling, aligned, device, monkeypat
 
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind] if kind == device else [])
     rng = np.random.default_rng(0)
-    feature = tf.constant(rng.normal(size=(1, 3, 4, 64)).astype(np.float32))
+    feature = tf.constant(rng.normal(size=(1, 3, 4, 256)).astype(np.float32))
     # The slow ways are very slow; it is the CPU's threads that need many boxes to meet.
     count = (600 if sampling else 60) // (1 if device == "CPU" else 10)
     corner = rng.uniform(-4, 8, (1, count, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(0, 12, corner.shape)], axis=-1).astype(np.float32)
     levels = np.full((1, count), 2, np.int32)
-    upstream = tf.constant(rng.normal(size=(1, count, 7, 7, 64)).astype(np.float32))
+    upstream = tf.constant(rng.normal(size=(1, count, 7, 7, 256)).astype(np.float32))
     slow = module.roi_align_by_gather if sampling else module.roi_align_by_matrices
     gradients = []
     for kernel in (slow, module.roi_align):

@@ -32,12 +32,12 @@ def run(config, model_dir, evaluate=None):
     return loop.train(config, open_dataset(config.data, "train"), model_dir, make_cluster(), evaluate)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+@pytest.fixture(scope="module", params=["c4", pytest.param("fpn", marks=pytest.mark.slow)])
+def finished(tmp_path_factory, request):
     """A run of four steps, portrait and landscape in turn: (config, model_dir, weights)."""
     folder = tmp_path_factory.mktemp("loop")
     root = make_coco_folder(folder / "data")
-    config = override(make_quick_config(), folder_overrides(root))
+    config = override(make_quick_config(), [*folder_overrides(root), f"model.pyramid={request.param}"])
     traces, original = [], FasterRCNN.compute_losses
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FasterRCNN, "compute_losses", lambda *a: traces.append(1) or original(*a))

@@ -34,15 +34,15 @@ def train(config, model_dir, replicas, parts):
 
 
 @pytest.mark.parametrize(
-    ("pyramid", "norm", "parts"),
+    ("norm", "parts"),
     [
-        ("c4", "group_norm", 1),
-        pytest.param("fpn", "group_norm", 2, marks=pytest.mark.slow),
-        pytest.param("fpn", "sync_bn", 1, marks=pytest.mark.slow),
+        ("group_norm", 1),
+        pytest.param("group_norm", 2, marks=pytest.mark.slow),
+        pytest.param("sync_bn", 1, marks=pytest.mark.slow),
     ],
 )
-def test_two_replicas_train_as_one(config, tmp_path, pyramid, norm, parts):
-    config = config_lib.replace(config, **{"model.pyramid": pyramid, "model.norm": norm})
+def test_two_replicas_train_as_one(config, tmp_path, norm, parts):
+    config = config_lib.replace(config, **{"model.norm": norm})
     one, losses = train(config, tmp_path / "one", 1, 1)
     two, same_losses = train(config, tmp_path / "two", 2, parts)
     for a, b in zip(one, two, strict=True):
