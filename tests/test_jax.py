@@ -41,7 +41,8 @@ def test_the_core_passes_its_tests_on_jax():
     chosen = [HERE / name for name in ("geometry", "targets", *files)]
     # Of whole detectors what is quick without a compiled graph.
     names = "not models or by_hand or fit_and_evaluate"
-    done = run_on_jax("-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-k", names, *map(str, chosen))
+    options = ("-n", "0", "-p", "no:cacheprovider", "-m", "slow or not slow", "-k", names)
+    done = run_on_jax("-m", "pytest", *options, *map(str, chosen))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert " passed" in done.stdout
 
