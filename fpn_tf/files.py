@@ -1,9 +1,14 @@
-"""Files are written beside and renamed: what was there before stays whole until the new one is."""
+"""Files are written beside and renamed: what was there before stays whole until the new one is.
+
+And JSON is read with a clear error.
+"""
 
 import contextlib
 import json
 import os
 import pathlib
+
+from fpn_tf.errors import DataError
 
 
 @contextlib.contextmanager
@@ -28,3 +33,13 @@ def write_text(path, text):
 def write_json(path, value, indent=2):
     """Writes `value` as JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def read_json(path):
+    """What a JSON file holds. Raises: DataError where it is absent or no JSON."""
+    try:
+        return json.loads(pathlib.Path(path).read_text())
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; expected a JSON file") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({error})") from None

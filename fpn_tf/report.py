@@ -9,8 +9,8 @@ import rich.box
 import rich.table
 
 from fpn_tf import config as config_lib
-from fpn_tf.data.coco_folder import read_json
 from fpn_tf.errors import ConfigError
+from fpn_tf.files import read_json
 
 
 class Column(NamedTuple):

@@ -14,7 +14,7 @@ NETS = CORE | {"losses", "targets"}
 ALLOWED = {  # room -> rooms it may import from, besides itself
     "coco_classes": set(),
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "structures": set(),
     "backend": set(),
     "config": {"errors", "files"},

@@ -1,24 +1,14 @@
 """One's own photos: a folder and a COCO-format JSON file."""
 
-import json
 import math
 import pathlib
 
 from fpn_tf import photos
 from fpn_tf.data.dataset import from_coco_dict
 from fpn_tf.errors import DataError, PhotoError
+from fpn_tf.files import read_json
 
 SHOWN = 3  # offenders of a kind that a message names
-
-
-def read_json(path):
-    """Reads a JSON file. Raises: DataError where it is absent or no JSON."""
-    try:
-        return json.loads(pathlib.Path(path).read_text())
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; expected a COCO-format JSON file") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from None
 
 
 def load(annotations, images):

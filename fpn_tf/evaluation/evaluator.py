@@ -7,7 +7,6 @@ import numpy as np
 from keras import ops
 
 from fpn_tf import files
-from fpn_tf.data.coco_folder import read_json
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import evaluation_batches
 from fpn_tf.errors import DataError
@@ -178,7 +177,7 @@ def score_files(detections, annotations):
     Raises:
         DataError: a file that is absent, no JSON or of another form.
     """
-    truth, results = read_truth(annotations), read_json(detections)
+    truth, results = read_truth(annotations), files.read_json(detections)
     if not isinstance(results, list):
         raise DataError(f"{detections}: found an object; expected a list of results")
     known = {image["id"] for image in truth["images"]}
@@ -197,7 +196,7 @@ def score_files(detections, annotations):
 
 def read_truth(path):
     """A COCO annotation file as a dict. Raises: DataError."""
-    truth = read_json(path)
+    truth = files.read_json(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(truth, dict) or not isinstance(truth.get(key), list):
             raise DataError(
