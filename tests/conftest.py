@@ -79,11 +79,12 @@ def make_tiny_config():
 
 
 def make_quick_config():
-    """`make_tiny_config` on one map: a step is traced in half the time.
+    """`make_tiny_config` on one map and with constant norms: a step is traced in half the time.
 
     For tests of what happens around a model.
     """
-    return override(make_tiny_config(), ["model.pyramid=c4"])
+    changes = ["model.pyramid=c4", "model.norm=frozen_bn", "train.learning_rate=0.0003"]
+    return override(make_tiny_config(), changes)
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def tiny_config():
 @pytest.fixture(params=["c4", pytest.param("fpn", marks=pytest.mark.slow)])
 def quick_config(request):
     """`make_quick_config`; among the slow tests `make_tiny_config` as well."""
-    return override(make_quick_config(), [f"model.pyramid={request.param}"])
+    return make_quick_config() if request.param == "c4" else make_tiny_config()
 
 
 @pytest.fixture

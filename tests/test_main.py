@@ -13,11 +13,7 @@ from PIL import Image
 from fpn_tf import config as config_lib
 from fpn_tf.evaluation.coco import METRICS
 
-
-def train(model_dir, overrides, *more):
-    return main(
-        "--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}", overrides=[*SMALL, *overrides, *more]
-    )
+QUICK = [*SMALL, "model.norm=frozen_bn", "train.learning_rate=0.0003"]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +21,10 @@ def trained(tmp_path_factory):
     """A finished train_and_eval on a folder of drawn photos: (data folder, model_dir, its output)."""
     root = make_coco_folder(tmp_path_factory.mktemp("main") / "data")
     model_dir = root.parent / "run"
-    status, output, errors = train(model_dir, folder_overrides(root))
+    overrides = [*QUICK, *folder_overrides(root)]
+    status, output, errors = main(
+        "--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}", overrides=overrides
+    )
     assert status == 0, output + errors
     return root, model_dir, output
 
@@ -114,7 +113,7 @@ def test_a_run_that_cannot_be_continued_is_refused_and_kept(trained, main_here):
     status, _, errors = main_here(
         "--experiment=coco_r50_fpn_1x",
         f"--model_dir={model_dir}",
-        overrides=[*SMALL, *folder_overrides(root), *changes],
+        overrides=[*QUICK, *folder_overrides(root), *changes],
     )
     assert status == 1
     assert (

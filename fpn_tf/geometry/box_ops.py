@@ -13,9 +13,8 @@ MAX_LOG_SCALE = math.log(1000 / 16)
 
 def box_area(boxes):
     """Areas of `boxes` [..., 4] -> [...], in square pixels; negative sides count as zero."""
-    width = ops.maximum(boxes[..., 2] - boxes[..., 0], 0)
-    height = ops.maximum(boxes[..., 3] - boxes[..., 1], 0)
-    return width * height
+    x1, y1, x2, y2 = ops.unstack(boxes, 4, axis=-1)
+    return ops.maximum(x2 - x1, 0) * ops.maximum(y2 - y1, 0)
 
 
 def pairwise_iou(boxes, others):
@@ -30,8 +29,8 @@ def pairwise_iou(boxes, others):
     """
     boxes, others = ops.cast(boxes, "float32"), ops.cast(others, "float32")
     # [..., N, 1] against [..., 1, M], a coordinate at a time: no [..., N, M, 2] is ever held.
-    x1, y1, x2, y2 = (boxes[..., i, None] for i in range(4))
-    u1, v1, u2, v2 = (others[..., None, :, i] for i in range(4))
+    x1, y1, x2, y2 = ops.unstack(boxes[..., :, None, :], 4, axis=-1)
+    u1, v1, u2, v2 = ops.unstack(others[..., None, :, :], 4, axis=-1)
     width = ops.maximum(ops.minimum(x2, u2) - ops.maximum(x1, u1), 0)
     height = ops.maximum(ops.minimum(y2, v2) - ops.maximum(y1, v1), 0)
     intersection = width * height
@@ -51,13 +50,13 @@ def clip_boxes(boxes, image_sizes):
     """
     sizes = ops.cast(image_sizes, "float32")
     # [B, 4] -> [B, 1, ..., 4]
-    limits = ops.stack([sizes[:, 1], sizes[:, 0], sizes[:, 1], sizes[:, 0]], axis=-1)
+    limits = ops.take(sizes, [1, 0, 1, 0], axis=1)
     limits = ops.reshape(limits, [-1] + [1] * (len(boxes.shape) - 2) + [4])
     return ops.minimum(ops.maximum(ops.cast(boxes, "float32"), 0), limits)
 
 
 def _centers_and_sides(boxes):
-    x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
+    x1, y1, x2, y2 = ops.unstack(boxes, 4, axis=-1)
     width, height = x2 - x1, y2 - y1
     return x1 + width / 2, y1 + height / 2, width, height
 
@@ -94,7 +93,7 @@ def decode_deltas(deltas, anchors, weights):
     """
     deltas, anchors = ops.cast(deltas, "float32"), ops.cast(anchors, "float32")
     ax, ay, aw, ah = _centers_and_sides(anchors)
-    dx, dy, dw, dh = (deltas[..., i] / weights[i] for i in range(4))
+    dx, dy, dw, dh = (d / k for d, k in zip(ops.unstack(deltas, 4, axis=-1), weights))
     x, y = dx * aw + ax, dy * ah + ay
     half_w = ops.exp(ops.minimum(dw, MAX_LOG_SCALE)) * aw / 2
     half_h = ops.exp(ops.minimum(dh, MAX_LOG_SCALE)) * ah / 2

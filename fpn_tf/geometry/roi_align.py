@@ -66,7 +66,7 @@ def boxes_on_map(boxes, strides, aligned):
         aligned: see `roi_align`.
     """
     boxes = boxes / strides[..., None] - (0.5 if aligned else 0.0)
-    x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
+    x1, y1, x2, y2 = ops.unstack(boxes, 4, axis=-1)
     width, height = x2 - x1, y2 - y1
     if not aligned:
         width, height = ops.maximum(width, 1.0), ops.maximum(height, 1.0)

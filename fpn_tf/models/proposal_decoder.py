@@ -22,25 +22,27 @@ def decode_proposals(rpn, image_sizes, pre_nms, post_nms, config):
         Proposals, clipped to the image, with an area and sides >= config.min_size. (Detectron2's
         order of steps.)
     """
-    boxes, logits, valid, numbers, before = [], [], [], [], 0
+    deltas, anchors, logits, there, numbers, before = [], [], [], [], [], 0
     for name, level_logits in rpn.logits.items():
         level_logits = ops.stop_gradient(level_logits)
-        values, indices, there = best_rows(level_logits, pre_nms)
-        deltas = gather_rows(ops.stop_gradient(rpn.deltas[name]), indices)
-        anchors = ops.take(rpn.anchors[name], indices, axis=0)
-        level_boxes = clip_boxes(decode_deltas(deltas, anchors, config.box_weights), image_sizes)
-        sides = level_boxes[..., 2:] - level_boxes[..., :2]
-        boxes.append(level_boxes)
+        values, indices, exist = best_rows(level_logits, pre_nms)
+        deltas.append(gather_rows(ops.stop_gradient(rpn.deltas[name]), indices))
+        anchors.append(ops.take(rpn.anchors[name], indices, axis=0))
         logits.append(values)
-        large = ops.all((sides > 0) & (sides >= config.min_size), axis=-1)
-        valid.append(there & large)
+        there.append(exist)
         numbers.append(indices + before)  # among the anchors of all levels
         before = before + ops.shape(level_logits)[1]
 
-    # NMS runs on [B*L, k]: levels are rows of their own, as images are.
-    levels = len(boxes)
+    levels = len(logits)
     # [B, L, k, ...]
-    boxes, logits, valid, numbers = (ops.stack(x, axis=1) for x in (boxes, logits, valid, numbers))
+    deltas, anchors, logits, there, numbers = (
+        ops.stack(x, axis=1) for x in (deltas, anchors, logits, there, numbers)
+    )
+    boxes = clip_boxes(decode_deltas(deltas, anchors, config.box_weights), image_sizes)
+    sides = boxes[..., 2:] - boxes[..., :2]
+    valid = there & ops.all((sides > 0) & (sides >= config.min_size), axis=-1)
+
+    # NMS runs on [B*L, k]: levels are rows of their own, as images are.
     rows = (ops.reshape(x, [-1, pre_nms, *x.shape[3:]]) for x in (boxes, logits, valid))
     survivors = min(pre_nms, post_nms)
     indices, kept = nms(*rows, config.nms_threshold, survivors)

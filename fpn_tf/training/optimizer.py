@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from fpn_tf.backend import momentum_step
+
 
 @keras.saving.register_keras_serializable("fpn_tf")
 class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -88,9 +90,7 @@ class DetectronSGD(ClipAfterReduce, keras.optimizers.Optimizer):
         gradient = ops.cast(gradient, variable.dtype)
         if self.coupled_decay and is_kernel(variable):
             gradient = gradient + self.coupled_decay * ops.convert_to_tensor(variable)
-        new = self.momentum * ops.convert_to_tensor(velocity) + gradient
-        self.assign(velocity, new)
-        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * new)
+        momentum_step(variable, velocity, gradient, self.momentum, ops.cast(learning_rate, variable.dtype))
 
     def get_config(self):
         return super().get_config() | {"momentum": self.momentum, "coupled_decay": self.coupled_decay}

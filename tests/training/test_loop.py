@@ -11,7 +11,7 @@ import signal
 import keras
 import numpy as np
 import pytest
-from conftest import folder_overrides, make_coco_folder, make_quick_config
+from conftest import folder_overrides, make_coco_folder, make_quick_config, make_tiny_config
 
 from fpn_tf import checkpoint
 from fpn_tf import config as config_lib
@@ -37,7 +37,8 @@ def finished(tmp_path_factory, request):
     """A run of four steps, portrait and landscape in turn: (config, model_dir, weights)."""
     folder = tmp_path_factory.mktemp("loop")
     root = make_coco_folder(folder / "data")
-    config = override(make_quick_config(), [*folder_overrides(root), f"model.pyramid={request.param}"])
+    make_config = make_quick_config if request.param == "c4" else make_tiny_config
+    config = override(make_config(), folder_overrides(root))
     traces, original = [], FasterRCNN.compute_losses
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FasterRCNN, "compute_losses", lambda *a: traces.append(1) or original(*a))
