@@ -20,20 +20,17 @@ import argparse
 import json
 import os
 import pathlib
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import numpy as np
 
+from experiments.benchmarks.turns import OBJECTS, make_inputs, print_times, serve, take_turns
+
 CLASSES = 90
-OBJECTS = 8
-SIDES = ("ours", "torchvision", "torchvision_channels_last")
 
 
 def main():
@@ -42,7 +39,13 @@ def main():
         with open(arguments.folder / "inputs.npz", "rb") as file:
             inputs = dict(np.load(file))
         make = our_side if arguments.side == "ours" else their_side
-        serve(*make(arguments, inputs), arguments)
+        work, save = make(arguments, inputs)
+
+        def finish():
+            if arguments.task == "inference":
+                np.savez(arguments.folder / f"{arguments.side}.npz", **save())
+
+        serve(work, finish)
         return
     with tempfile.TemporaryDirectory() as folder:
         arguments.folder = pathlib.Path(folder)
@@ -61,83 +64,32 @@ def parse():
     parser.add_argument("--weights", help="torchvision's fasterrcnn_resnet50_fpn; random without one")
     parser.add_argument("--torch_python", default=sys.executable)
     parser.add_argument("--output", type=pathlib.Path, help="a JSON file for the times")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.size = tuple(map(int, arguments.image_size.split(",")))
     return arguments
 
 
-# The parent -----------------------------------------------------------------------------------
-
-
 def compare(arguments):
-    np.savez(arguments.folder / "inputs.npz", **make_inputs(arguments))
-    workers = {}
-    for side in ("torchvision", "torchvision_channels_last", "ours"):  # the first one writes the weights
-        workers[side] = start(side, arguments)
-        told = answer(workers[side], side)
-        print(f"{side}: first call after {told['start_s']:.1f} s", flush=True)
-    times = {side: [] for side in SIDES}
-    for number in range(arguments.rounds):
-        for side in SIDES[number % 3 :] + SIDES[: number % 3]:
-            workers[side].stdin.write("go\n")
-            workers[side].stdin.flush()
-            times[side].append(answer(workers[side], side)["s"])
-    memory = {}
-    for side, worker in workers.items():
-        worker.stdin.write("end\n")
-        worker.stdin.flush()
-        memory[side] = answer(worker, side)["peak_mb"]
-        worker.wait()
-    for side in SIDES:
-        low, middle, high = min(times[side]), statistics.median(times[side]), max(times[side])
-        print(f"{side:26s} {middle:7.3f} s ({low:.3f}..{high:.3f}), peak {memory[side]:.0f} MB")
-    best = min(SIDES[1:], key=lambda side: statistics.median(times[side]))
-    ratios = sorted(a / b for a, b in zip(times["ours"], times[best]))
-    print(f"ours / {best}: {statistics.median(ratios):.3f} ({ratios[0]:.3f}..{ratios[-1]:.3f})")
+    """Runs and prints everything."""
+    inputs = make_inputs(arguments.batch_size, arguments.size, CLASSES, arguments.photos)
+    np.savez(arguments.folder / "inputs.npz", **inputs)
+    sides = ("torchvision", "torchvision_channels_last", "ours")  # the first one writes the weights
+    times = take_turns({side: command(side, arguments) for side in sides}, arguments.rounds)
+    print_times(times, "ours", sides[:2])
     if arguments.task == "inference":
-        print_agreement(*(np.load(arguments.folder / f"{side}.npz") for side in SIDES[:2]))
+        print_agreement(*(np.load(arguments.folder / f"{side}.npz") for side in ("ours", "torchvision")))
     if arguments.output:
-        told = {"arguments": sys.argv[1:], "seconds": times, "peak_mb": memory}
+        told = {"arguments": sys.argv[1:], **times._asdict()}
         arguments.output.write_text(json.dumps(told, indent=1))
 
 
-def make_inputs(arguments):
-    """Images, and boxes to train on."""
-    random = np.random.default_rng(0)
-    count, (height, width) = arguments.batch_size, arguments.size
-    if arguments.photos:
-        from PIL import Image
-
-        files = sorted(p for p in pathlib.Path(arguments.photos).iterdir() if p.suffix in (".jpg", ".png"))
-        images = [Image.open(file).convert("RGB").resize((width, height)) for file in files[:count]]
-        images = np.stack([np.asarray(image) for image in images])
-    else:
-        coarse = random.uniform(0, 255, (count, height // 32, width // 32, 3))
-        images = np.repeat(np.repeat(coarse, 32, 1), 32, 2) + random.normal(0, 20, (count, height, width, 3))
-        images = images.clip(0, 255).astype(np.uint8)
-    corners = random.uniform(0, 0.6, (count, OBJECTS, 2))
-    sides = random.uniform(0.05, 0.4, (count, OBJECTS, 2))
-    boxes = np.concatenate([corners, corners + sides], axis=-1) * ([width, height] * 2)
-    classes = random.integers(1, CLASSES + 1, (count, OBJECTS))
-    return {"images": images, "boxes": boxes.astype(np.float32), "classes": classes}
-
-
-def start(side, arguments):
+def command(side, arguments):
+    """The argv of one side."""
     python = sys.executable if side == "ours" else arguments.torch_python
-    command = [python, "-m", "experiments.benchmarks.versus_torchvision", *sys.argv[1:]]
-    command += [f"--side={side}", f"--folder={arguments.folder}"]
-    root = pathlib.Path(__file__).parents[2]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=root, **pipes)
-
-
-def answer(worker, side):
-    for line in worker.stdout:
-        if line.startswith("{"):
-            return json.loads(line)
-    sys.exit(f"{side} ended with status {worker.wait()}")
+    own = [f"--side={side}", f"--folder={arguments.folder}"]
+    return [python, "-m", "experiments.benchmarks.versus_torchvision", *sys.argv[1:], *own]
 
 
 def print_agreement(ours, theirs):
@@ -157,29 +109,7 @@ def print_agreement(ours, theirs):
         )
 
 
-# The workers ----------------------------------------------------------------------------------
-
-
-def serve(work, save, arguments):
-    """Answers every "go" with the seconds of one round of `work`; at last writes what it found."""
-    began = time.perf_counter()
-    work()
-    for _ in range(2):  # libraries choose algorithms in the first rounds
-        work()
-    reply({"start_s": time.perf_counter() - began})
-    while sys.stdin.readline().strip() == "go":
-        start = time.perf_counter()
-        work()
-        reply({"s": time.perf_counter() - start})
-    import resource
-
-    if arguments.task == "inference":
-        np.savez(arguments.folder / f"{arguments.side}.npz", **save())
-    reply({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
-
-
-def reply(value):
-    print(json.dumps(value), flush=True)
+# The sides ------------------------------------------------------------------------------------
 
 
 def their_side(arguments, inputs):

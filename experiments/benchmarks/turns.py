@@ -1,0 +1,147 @@
+"""Programs that take turns: each lives in a process of its own and works while the others wait.
+
+A machine's pace drifts from minute to minute, so only what ran in the same minute is compared: every
+round times each side once, and a ratio is taken round by round.
+"""
+
+import contextlib
+import json
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+STARTED = time.perf_counter()
+ROOT = pathlib.Path(__file__).parents[2]
+OBJECTS = 8
+
+
+class Times(NamedTuple):
+    """What the sides told, each {side: ...}."""
+
+    seconds: dict  # [of every round]
+    peak_mb: dict  # of the process
+
+
+# The parent -----------------------------------------------------------------------------------
+
+
+def take_turns(commands, rounds):
+    """Starts the sides one after the other, then times them in turns.
+
+    Args:
+        commands: {side: the argv of a program that calls `serve`}.
+        rounds: how often each side works; another one begins every time.
+
+    Returns:
+        Times.
+    """
+    seconds, peak_mb = {side: [] for side in commands}, {}
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for side, command in commands.items():
+            workers[side] = stack.enter_context(_program(command))
+            print(f"{side}: first call after {_answer(workers[side], side)['start_s']:.1f} s", flush=True)
+        sides = list(commands)
+        for number in range(rounds):
+            first = number % len(sides)
+            for side in sides[first:] + sides[:first]:
+                _tell(workers[side], "go")
+                seconds[side].append(_answer(workers[side], side)["s"])
+        for side, worker in workers.items():
+            _tell(worker, "end")
+            peak_mb[side] = _answer(worker, side)["peak_mb"]
+            worker.wait()
+    return Times(seconds, peak_mb)
+
+
+def print_times(times, side, others):
+    """Medians and ranges of all, and the ratio of `side` to the fastest of `others`."""
+    for name, values in times.seconds.items():
+        low, middle, high = min(values), statistics.median(values), max(values)
+        print(f"{name:26s} {middle:7.3f} s ({low:.3f}..{high:.3f}), peak {times.peak_mb[name]:.0f} MB")
+    best = min(others, key=lambda name: statistics.median(times.seconds[name]))
+    ratios = sorted(a / b for a, b in zip(times.seconds[side], times.seconds[best]))
+    print(f"{side} / {best}: {statistics.median(ratios):.3f} ({ratios[0]:.3f}..{ratios[-1]:.3f})")
+
+
+def make_inputs(count, size, classes, photos=None):
+    """Images, and boxes to train on.
+
+    Args:
+        count: images.
+        size: (height, width), multiples of 32.
+        classes: number of classes of the boxes, which are 1..classes.
+        photos: a folder; random images without one.
+
+    Returns:
+        {"images": [N, H, W, 3] uint8, "boxes": [N, M, 4] float32, "classes": [N, M]}.
+    """
+    random = np.random.default_rng(0)
+    height, width = size
+    if photos:
+        from PIL import Image
+
+        files = sorted(p for p in pathlib.Path(photos).iterdir() if p.suffix in (".jpg", ".png"))
+        images = [Image.open(file).convert("RGB").resize((width, height)) for file in files[:count]]
+        images = np.stack([np.asarray(image) for image in images])
+    else:
+        coarse = random.uniform(0, 255, (count, height // 32, width // 32, 3))
+        images = np.repeat(np.repeat(coarse, 32, 1), 32, 2) + random.normal(0, 20, (count, height, width, 3))
+        images = images.clip(0, 255).astype(np.uint8)
+    corners = random.uniform(0, 0.6, (count, OBJECTS, 2))
+    sides = random.uniform(0.05, 0.4, (count, OBJECTS, 2))
+    boxes = np.concatenate([corners, corners + sides], axis=-1) * ([width, height] * 2)
+    numbers = random.integers(1, classes + 1, (count, OBJECTS))
+    return {"images": images, "boxes": boxes.astype(np.float32), "classes": numbers}
+
+
+@contextlib.contextmanager
+def _program(command):
+    """A running program, which does not outlive the block."""
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        try:
+            yield worker
+        finally:
+            worker.kill()
+
+
+def _tell(worker, word):
+    worker.stdin.write(word + "\n")
+    worker.stdin.flush()
+
+
+def _answer(worker, side):
+    for line in worker.stdout:
+        if line.startswith("{"):
+            return json.loads(line)
+    sys.exit(f"{side} ended with status {worker.wait()}")
+
+
+# A side ---------------------------------------------------------------------------------------
+
+
+def serve(work, finish=lambda: None):
+    """Answers every "go" with the seconds of one call of `work`, and "end" after `finish`."""
+    work()
+    first = time.perf_counter() - STARTED  # imports, building and tracing included
+    for _ in range(2):  # libraries choose algorithms in the first rounds
+        work()
+    _reply({"start_s": first})
+    while sys.stdin.readline().strip() == "go":
+        start = time.perf_counter()
+        work()
+        _reply({"s": time.perf_counter() - start})
+    finish()
+    _reply({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
+
+
+def _reply(value):
+    print(json.dumps(value), flush=True)
