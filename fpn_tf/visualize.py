@@ -29,7 +29,7 @@ def draw_boxes(photo, boxes, labels, colors):
     Args:
         photo: uint8 [H, W, 3].
         boxes: [D, 4] in its pixels.
-        labels: D texts.
+        labels: D texts, any of them empty.
         colors: D colours (r, g, b).
 
     Returns:
@@ -45,6 +45,8 @@ def draw_boxes(photo, boxes, labels, colors):
     for box, label, color in reversed(list(zip(boxes, labels, colors))):
         x1, y1, x2, y2 = (float(v) * scale for v in box)
         pen.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color, width=line)
+        if not label:
+            continue
         left, top, right, bottom = pen.textbbox((x1 + line, y1), label, font=font)
         lift = min(bottom - top + 2 * line, y1)
         shift = min(0, image.width - right - 2)
