@@ -25,7 +25,7 @@ class Times(NamedTuple):
     """What the sides told, each {side: ...}."""
 
     seconds: dict  # [of every round]
-    peak_mb: dict  # of the process
+    peak_mb: dict  # of the process; Linux begins to count at the size of its parent, small here
 
 
 # The parent -----------------------------------------------------------------------------------
