@@ -75,8 +75,11 @@ def test_what_was_saved_goes_on(quick_config, batch, tmp_path):
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras")
     photo = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    for a, b in zip(model.detect(photo)[0], again.detect(photo)[0]):
+    for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+    # Not to the last bit, beside training in one process: docs/performance.md, traps of measuring.
+    for a, b in zip(model.detect(photo)[0], again.detect(photo)[0]):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     for a, b in zip(model.optimizer.variables, again.optimizer.variables, strict=True):
         np.testing.assert_array_equal(a, b)
     model.reset_metrics()
