@@ -31,7 +31,7 @@ def test_sides_work_one_at_a_time(tmp_path):
     assert min(times.seconds["b"]) >= 0.2
     assert 0.02 <= min(times.seconds["a"]) < 0.2
     assert len(times.seconds["a"]) == len(times.seconds["b"]) == 3
-    assert all(times.peak_mb[name] > 1 for name in "ab")  # at least its parent's size, on Linux
+    assert all(1 < times.peak_mb[name] < 2000 for name in "ab")
 
 
 def test_a_side_that_dies_ends_the_comparison():

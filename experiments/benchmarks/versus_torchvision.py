@@ -23,9 +23,6 @@ import pathlib
 import sys
 import tempfile
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
 import numpy as np
 
 from experiments.benchmarks.turns import OBJECTS, make_inputs, print_times, serve, take_turns

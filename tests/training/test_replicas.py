@@ -37,6 +37,7 @@ def train(config, model_dir, replicas, parts):
     ("norm", "parts"),
     [
         ("frozen_bn", 1),
+        pytest.param("group_norm", 1, marks=pytest.mark.slow),
         pytest.param("group_norm", 2, marks=pytest.mark.slow),
         pytest.param("sync_bn", 1, marks=pytest.mark.slow),
     ],
