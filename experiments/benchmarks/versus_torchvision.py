@@ -134,6 +134,11 @@ def their_side(arguments, inputs):
         for name, values in model.named_buffers():
             if name.endswith("bn3.weight"):
                 values.fill_(0.2)  # else the sums of the residual blocks explode
+            elif name.endswith("running_mean"):
+                values.normal_(0, 0.1)
+        for name, values in model.named_parameters():
+            if name.endswith("bias"):  # as a trained one has it; zeros would be optimised away
+                values.data.normal_(0, 0.01)
         model.roi_heads.box_predictor.cls_score.weight.data *= 30  # random scores then differ clearly
     if not weights.exists():
         torch.save(model.state_dict(), weights)
