@@ -21,11 +21,14 @@ def random_boxes(rng, *shape):
 
 
 @pytest.mark.parametrize("keep_best", [True, False])
-@pytest.mark.parametrize("valid", [[1, 1, 1], [1, 0, 0], [0, 0, 0]])
-def test_match_equals_the_loop(keep_best, valid):
+@pytest.mark.parametrize("valid", ["all", "the first", "none"])
+@pytest.mark.parametrize("count", [1, 8, 19])  # some are compared at a time: one go, one whole, three
+def test_match_equals_the_loop(keep_best, valid, count):
     rng = np.random.default_rng(0)
-    boxes, gt = random_boxes(rng, 40), random_boxes(rng, 2, 3)
-    valid = np.array([valid, [1, 1, 0]], bool)
+    boxes, gt = random_boxes(rng, 40), random_boxes(rng, 2, count)
+    gt[:, -1] = gt[:, 0]  # of two that lie alike the first counts
+    number = {"all": count, "the first": 1, "none": 0}[valid]
+    valid = np.stack([np.arange(count) < number, np.arange(count) % 3 < 2])
     gt_index, labels = numpy(match(boxes, gt, valid, 0.5, 0.2, keep_best))
     for b in range(2):
         expected_index, expected = oracles.match(boxes, gt[b], valid[b], 0.5, 0.2, keep_best)
