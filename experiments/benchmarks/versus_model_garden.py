@@ -56,7 +56,7 @@ def ours(images):
     from fpn_tf.config import Config, override
 
     model = FasterRCNN(override(Config(), [f"model.num_classes={CLASSES}"]))
-    settle_norms(model)
+    settle(model)
     detector = model.detector()
     sizes = np.full((len(images), 2), images.shape[1:3], np.int32)
     x = {"images": images.astype(np.float32), "image_sizes": sizes}
@@ -75,7 +75,7 @@ def model_garden(images):
     config = config.replace(num_classes=CLASSES + 1, detection_head=head)
     spec = tf.keras.layers.InputSpec(shape=[None, *images.shape[1:]])
     model = factory.build_maskrcnn(spec, config)
-    settle_norms(model)
+    settle(model)
     sizes = tf.fill([len(images), 1], 1.0) * tf.constant(images.shape[1:3], tf.float32)
     images = tf.constant(images, tf.float32)
     detect = tf.function(lambda x: model(x, image_shape=sizes, training=False), jit_compile=False)
@@ -88,14 +88,16 @@ def model_garden(images):
     return work
 
 
-def settle_norms(model):
-    """Batch norms as a trained net has them: fresh ones fold away, and sums of residuals explode."""
+def settle(model):
+    """Biases and batch norms as a trained net has them: fresh ones fold away, and residuals explode."""
     random = np.random.default_rng(0)
     for variable in model.variables:
         if "moving_mean" in variable.name:
             variable.assign(random.normal(0, 0.1, variable.shape))
         elif "moving_variance" in variable.name:
             variable.assign(np.full(variable.shape, 4.0))
+        elif "bias" in variable.name:
+            variable.assign(random.normal(0, 0.01, variable.shape))
 
 
 if __name__ == "__main__":
