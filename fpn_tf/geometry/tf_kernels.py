@@ -4,6 +4,8 @@ They are exact; only the way differs. Imported by the public functions alone, wh
 TensorFlow.
 """
 
+import math
+
 import tensorflow as tf
 
 from fpn_tf.geometry.roi_align import boxes_on_map
@@ -226,6 +228,8 @@ def _corners(padded, rois, size):
 def _spread_by_product(upstream, shape, cells, bin_numbers, weights):
     """The transpose of `_bin_means`, as a sparse matrix product: the CPU's way.
 
+    TensorFlow's product runs on one thread, so that each takes a part of the channels.
+
     Args:
         upstream: [M, bins, bins, C], gradients of the means.
         shape: int32 [4], of the padded map.
@@ -238,7 +242,9 @@ def _spread_by_product(upstream, shape, cells, bin_numbers, weights):
     indices = tf.cast(tf.stack([cells, bin_numbers], axis=1), tf.int64)
     dense_shape = tf.cast(tf.stack([tf.reduce_prod(shape[:3]), count]), tf.int64)
     matrix = tf.SparseTensor(indices, weights, dense_shape)
-    return tf.reshape(tf.sparse.sparse_dense_matmul(matrix, tf.reshape(upstream, [count, shape[3]])), shape)
+    parts = tf.split(tf.reshape(upstream, [count, shape[3]]), math.gcd(upstream.shape[-1], 4), axis=1)
+    spread = [tf.sparse.sparse_dense_matmul(matrix, part) for part in parts]
+    return tf.reshape(tf.concat(spread, axis=1), shape)
 
 
 def _spread_by_segments(upstream, shape, cells, bin_numbers, weights):
