@@ -81,8 +81,8 @@ def held(model):
     """The variables that `frozen` turns into constants: vectors, and kernels that slide.
 
     TensorFlow prepares a graph by copying it, constants and all, so that one costs its size some
-    fifteen times. Matrices and 1x1 kernels, which are matrices, too, gain next to nothing; nor do
-    c5's 3x3 kernels, the largest by far, which see the smallest map. They stay variables.
+    fifteen times. Matrices of dense layers gain nothing; 1x1 kernels, and c5's 3x3 kernels, the
+    largest by far, which see the smallest map, 4 % of R50's time together. They stay variables.
     """
     if keras.config.backend() != "tensorflow":
         return []

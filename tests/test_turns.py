@@ -29,7 +29,8 @@ def test_sides_work_one_at_a_time(tmp_path):
     times = take_turns(commands, rounds=3)
     assert log.read_text() == "aaabbb" + "ab" + "ba" + "ab" + ".."
     assert min(times.seconds["b"]) >= 0.2
-    assert 0.02 <= min(times.seconds["a"]) < 0.2
+    assert all(seconds >= 0.02 for seconds in times.seconds["a"])
+    assert min(times.seconds["a"]) < 0.2
     assert len(times.seconds["a"]) == len(times.seconds["b"]) == 3
     assert all(1 < times.peak_mb[name] < 2000 for name in "ab")
 

@@ -228,7 +228,7 @@ def _corners(padded, rois, size):
 def _spread_by_product(upstream, shape, cells, bin_numbers, weights):
     """The transpose of `_bin_means`, as a sparse matrix product: the CPU's way.
 
-    TensorFlow's product runs on one thread, so that each takes a part of the channels.
+    TensorFlow's product runs on one thread: the channels are cut into parts, which run side by side.
 
     Args:
         upstream: [M, bins, bins, C], gradients of the means.
