@@ -107,12 +107,19 @@ class PyramidModel(keras.Model):
         images = ops.cast(images, "float32")
         if model.pixel_order == "bgr":
             images = ops.flip(images, axis=-1)
-        mean, std = (ops.convert_to_tensor(x, "float32") for x in (model.pixel_mean, model.pixel_std))
-        rows = ops.arange(ops.shape(images)[1], dtype="int32")[None, :, None, None]
-        columns = ops.arange(ops.shape(images)[2], dtype="int32")[None, None, :, None]
-        sizes = ops.cast(image_sizes, "int32")[:, :, None, None, None]
-        inside = (rows < sizes[:, 0]) & (columns < sizes[:, 1])
-        return ops.where(inside, (images - mean) / std, 0.0)
+        # Lines of 3W numbers: three values, or a mask, broadcast over the last axis cost many times that.
+        _, height, width, channels = ops.shape(images)
+        mean, std = (
+            ops.tile(ops.convert_to_tensor(x, "float32"), [width])
+            for x in (model.pixel_mean, model.pixel_std)
+        )
+        sizes = ops.cast(image_sizes, "int32")[:, :, None]
+        in_rows = ops.arange(height, dtype="int32") < sizes[:, 0]  # [B, H]
+        in_columns = ops.repeat(ops.arange(width, dtype="int32"), channels) < sizes[:, 1]  # [B, 3W]
+        inside = in_rows[:, :, None] & in_columns[:, None]
+        lines = ops.reshape(images, [-1, height, width * channels])
+        lines = ops.where(inside, (lines - mean) / std, 0.0)
+        return ops.reshape(lines, [-1, height, width, channels])
 
     # Training ---------------------------------------------------------------------------------
 

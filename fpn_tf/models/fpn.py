@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from fpn_tf.backend import conv3x3
+from fpn_tf.backend import add, conv3x3
 from fpn_tf.models.conv_norm import ConvNorm
 
 INITIALIZER = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform", seed=0)
@@ -101,7 +101,7 @@ class FeaturePyramid(keras.layers.Layer):
         merged = {}
         for k in reversed(self.levels):
             above = merged.get(k + 1)
-            merged[k] = laterals[k] if above is None else laterals[k] + upsample_nearest(above, sizes[k])
+            merged[k] = laterals[k] if above is None else add(laterals[k], upsample_nearest(above, sizes[k]))
         return merged
 
     def get_config(self):
