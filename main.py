@@ -111,14 +111,20 @@ def benchmark_arguments(config):
     return size, numbers("batch_sizes"), tuple(PRECISIONS.value), REPEATS.value
 
 
+def import_modes():
+    """fpn_tf.modes, and with it TensorFlow."""
+    from fpn_tf import memory, modes
+
+    memory.keep_freed()
+    return modes
+
+
 def run():
     model_dir = MODEL_DIR.value or f"runs/{EXPERIMENT.value}"
     if MODE.value in ("train_and_eval", "train", "inspect", "benchmark"):
         config = config_lib.override(training_config(model_dir), OVERRIDES.value)
         more = benchmark_arguments(config) if MODE.value == "benchmark" else ()
-        from fpn_tf import modes
-
-        getattr(modes, MODE.value)(config, model_dir, *more)
+        getattr(import_modes(), MODE.value)(config, model_dir, *more)
         return
     if MODE.value == "predict" and not IMAGES.value:
         raise ConfigError("--images: missing; expected a folder, a file or a glob pattern of photos")
@@ -130,8 +136,7 @@ def run():
         raise ConfigError("--mode=import_weights: expected --weights=FILE and --model_dir=DIR")
     if bool(DETECTIONS.value) != bool(ANNOTATIONS.value):
         raise ConfigError("--detections and --annotations: expected both or neither")
-    from fpn_tf import modes
-
+    modes = import_modes()
     if MODE.value == "import_weights":
         modes.import_weights(WEIGHTS.value, model_dir, OVERRIDES.value)
         return

@@ -1,12 +1,13 @@
 """What differs between Keras' backends outside the geometry kernels."""
 
-import ctypes
 import functools
 import math
 
 import keras
 import numpy as np
 from keras import ops
+
+from fpn_tf import memory
 
 LARGE_KERNEL = 2**20  # numbers: between a 3x3 kernel of 256 channels and one of 512
 
@@ -65,7 +66,7 @@ def _settle(compiled, spec):
     compiled(
         {key: tf.ones([1, *(side or 64 for side in one.shape[1:])], one.dtype) for key, one in spec.items()}
     )
-    getattr(ctypes.CDLL(None), "malloc_trim", lambda keep: None)(0)  # glibc's
+    memory.return_freed()
 
 
 def frozen(model, function=None):

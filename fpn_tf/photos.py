@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 from fpn_tf.errors import PhotoError
 
 CANVAS_MULTIPLE = 32  # the coarsest backbone map has stride 32
+ORIENTATION = 0x0112  # an EXIF tag; 1 is upright
 
 
 def decode_rgb(data, name="photo"):
@@ -54,7 +55,7 @@ def upright_size(path):
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5..8 lie on the side
+            turned = image.getexif().get(ORIENTATION, 1) >= 5  # 5..8 lie on the side
     except OSError as error:
         raise PhotoError(f"{path}: not a readable picture ({error})") from None
     return (width, height) if turned else (height, width)
@@ -108,15 +109,9 @@ def resize(photo, size, kind="detectron2"):
     return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def enlarge(photo, target):
-    """`resize` to the shape of `target` and into it, within one grey level of Pillow's, by OpenCV.
-
-    Only for speed: it takes a quarter of Pillow's time. OpenCV, an extra, has no antialiasing that
-    is Pillow's, so this is for photos that do not shrink.
-    """
-    import cv2
-
-    cv2.resize(photo, target.shape[1::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+def resize_into(target, photo, kind="detectron2"):
+    """`resize` to the shape of `target`, an array, and into it."""
+    target[:] = resize(photo, target.shape[:2], kind)
 
 
 def mirrored(photo):

@@ -8,7 +8,7 @@ import pytest
 import fpn_tf
 
 ROOT = pathlib.Path(fpn_tf.__file__).parent
-BASE = {"coco_classes", "config", "structures", "errors", "files", "photos", "backend"}
+BASE = {"coco_classes", "config", "structures", "errors", "files", "photos", "memory", "backend"}
 CORE = BASE | {"geometry"}
 NETS = CORE | {"losses", "targets"}
 ALLOWED = {  # room -> rooms it may import from, besides itself
@@ -16,9 +16,11 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "errors": set(),
     "files": {"errors"},
     "structures": set(),
-    "backend": set(),
+    "memory": set(),
+    "backend": {"memory"},
     "config": {"errors", "files"},
     "photos": {"errors"},
+    "fast_photos": {"errors", "photos"},
     "geometry": {"structures"},
     "targets": CORE,
     "losses": CORE,
@@ -32,7 +34,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "checkpoint": {"config", "errors", "files"},
     "pretrained": BASE | {"models", "checkpoint"},
     "cluster": {"errors"},
-    "data": CORE,
+    "data": CORE | {"fast_photos"},
     "evaluation": CORE | {"cluster", "data", "models"},
     "visualize": BASE | {"data"},
     "inspection": BASE | {"data", "visualize"},

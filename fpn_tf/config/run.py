@@ -36,7 +36,7 @@ class DataConfig:
     short_side: int = 800  # pixels, of the resized image
     max_side: int = 1333
     resize: str = "detectron2"  # whose: Pillow's on bytes, or float without antialiasing
-    fast_resize: bool = False  # in training: OpenCV enlarges photos, within 1 grey level of Pillow
+    fast_resize: bool = False  # in training: OpenCV reads photos, within 1 grey level of Pillow
     train_short_sides: tuple[int, ...] = ()  # scale jitter; empty: always short_side
     flip: bool = True  # horizontal, every second image
     masks: bool = False  # read the annotations' segmentations, for model.kind=mask_proposals

@@ -10,7 +10,7 @@ from fpn_tf import photos
 from fpn_tf.data import masks
 from fpn_tf.data.dataset import scale_to
 from fpn_tf.data.plan import canvas_for, training_canvases
-from fpn_tf.errors import ConfigError, DataError, PhotoError
+from fpn_tf.errors import DataError, PhotoError
 
 
 class Example(NamedTuple):
@@ -37,8 +37,11 @@ class Loader:
 
     def __init__(self, dataset, data):
         self.dataset, self.data = dataset, data
+        self._training_photos = photos
         if data.fast_resize:
-            _prepare_opencv()
+            from fpn_tf import fast_photos
+
+            self._training_photos = fast_photos
         self.bad = {}  # index -> message
         self.failure = None  # the message of the DataError that ended the reading, if any
         self._lock = threading.Lock()
@@ -51,14 +54,14 @@ class Loader:
         Raises:
             DataError: too many unreadable files.
         """
-        examples = []
+        examples, tools = [], self._training_photos
         for slot, index in enumerate(plan.indices):
-            example = self._load(index, plan, slot)
+            example = self._load(index, plan, slot, tools)
             while example is None:
                 index = self._successor(index, plan.canvas)
-                example = self._load(index, plan, slot)
+                example = self._load(index, plan, slot, tools)
             examples.append(example)
-        return self._batch(examples, plan.canvas, self.data.fast_resize) | {"sample_seeds": plan.sample_seeds}
+        return self._batch(examples, plan.canvas, tools) | {"sample_seeds": plan.sample_seeds}
 
     def evaluation_batch(self, plan):
         """The readable images of a batch and their `indices` into the records.
@@ -77,13 +80,13 @@ class Loader:
         grids = np.zeros((0, masks.GRID, masks.GRID), np.uint8) if self.data.masks else None
         return Example(photo, (1, 1), nothing, np.zeros(0, np.int32), proposals, grids)
 
-    def _load(self, index, plan, slot):
-        """An Example; None for an unreadable photo."""
+    def _load(self, index, plan, slot, tools=photos):
+        """An Example, by the functions of `tools`; None for an unreadable photo."""
         record = self.dataset.records[index]
         if index in self.bad:
             return None
         try:
-            photo = photos.decode_rgb(self.dataset.read_bytes(int(index)), record.name)
+            photo = tools.decode_rgb(self.dataset.read_bytes(int(index)), record.name)
             if photo.shape[:2] != tuple(record.size):
                 found, told = (f"{w}x{h}" for h, w in (photo.shape[:2], record.size))
                 raise PhotoError(f"{record.name}: is {found} pixels; the annotations say {told}")
@@ -97,7 +100,7 @@ class Loader:
             proposals = record.proposals * scale
         shapes = self._masks(record) if self.data.masks else None
         if plan.flips[slot]:  # before it is enlarged: fewer pixels to move
-            photo = photos.mirrored(photo)
+            photo = tools.mirrored(photo)
             boxes = _mirrored(boxes, size[1])
             if proposals is not None:
                 proposals = _mirrored(proposals, size[1])
@@ -112,10 +115,10 @@ class Loader:
         ]
         return np.asarray(grids, np.uint8).reshape(-1, masks.GRID, masks.GRID)
 
-    def _batch(self, examples, canvas, quickly=False):
+    def _batch(self, examples, canvas, tools=photos):
         """Resizes and stacks what `_load` gives; boxes are padded to the most of any image."""
         batch = {
-            "images": np.zeros((len(examples), *canvas, 3), photos.pixel_dtype(self.data.resize)),
+            "images": np.empty((len(examples), *canvas, 3), photos.pixel_dtype(self.data.resize)),
             "image_sizes": np.asarray([example.size for example in examples], np.int32).reshape(-1, 2),
         }
         batch["boxes"], batch["valid"] = _padded([example.boxes for example in examples])
@@ -126,11 +129,8 @@ class Loader:
             boxes, valid = _padded([example.proposals for example in examples])
             batch |= {"proposal_boxes": boxes, "proposal_valid": valid}
         for image, (photo, (height, width), *_) in zip(batch["images"], examples):
-            target = image[:height, :width]
-            if quickly and height >= photo.shape[0] and width >= photo.shape[1]:
-                photos.enlarge(photo, target)
-            else:
-                target[:] = photos.resize(photo, (height, width), self.data.resize)
+            tools.resize_into(image[:height, :width], photo, self.data.resize)
+            image[height:], image[:height, width:] = 0, 0
         return batch
 
     def _successor(self, index, canvas):
@@ -174,16 +174,6 @@ def _padded(parts):
 
 def _mirrored(boxes, width):
     return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
-
-
-def _prepare_opencv():
-    try:
-        import cv2
-    except ImportError:
-        raise ConfigError(
-            "data.fast_resize=true: needs OpenCV; expected pip install opencv-python-headless"
-        ) from None
-    cv2.setNumThreads(1)  # photos are read in parallel already
 
 
 def allowed_bad_files(count, data):

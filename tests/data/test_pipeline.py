@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import fpn_tf
 from fpn_tf.cluster import make_cluster
 from fpn_tf.config import DataConfig, override
 from fpn_tf.data import plan as plans
@@ -123,7 +124,7 @@ def test_flipped_and_scaled_boxes_frame_the_same_pixels(folder_config):
 
 
 @pytest.mark.parametrize("short_side", [128, 48])  # photos grow, and shrink
-def test_opencv_enlarges_within_one_grey_level(folder_config, short_side):
+def test_the_quick_way_stays_within_one_grey_level(folder_config, short_side):
     pytest.importorskip("cv2")
     dataset = open_dataset(folder_config.data, "train")
     exact = dataclasses.replace(folder_config.data, short_side=short_side, max_side=192)
@@ -143,6 +144,8 @@ def test_opencv_enlarges_within_one_grey_level(folder_config, short_side):
 def test_without_opencv_the_quick_way_is_refused(folder_config, monkeypatch):
     dataset = open_dataset(folder_config.data, "train")
     monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.delitem(sys.modules, "fpn_tf.fast_photos", raising=False)
+    monkeypatch.delattr(fpn_tf, "fast_photos", raising=False)
     with pytest.raises(ConfigError, match="data.fast_resize=true: needs OpenCV"):
         Loader(dataset, dataclasses.replace(folder_config.data, fast_resize=True))
 

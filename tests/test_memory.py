@@ -1,0 +1,31 @@
+import ctypes
+import platform
+import resource
+import threading
+
+import numpy as np
+import pytest
+
+from fpn_tf import memory
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
+def test_freed_blocks_are_kept():
+    faults = []
+
+    def work():
+        for _ in range(30):
+            np.ones(6_000_000, np.uint8)
+            faults.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt)
+
+    memory.keep_freed()
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert (faults[-1] - faults[10]) / 19 < 100  # of the 1465 pages that a block has
+
+
+def test_other_libraries_are_left_alone(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    memory.keep_freed()
+    memory.return_freed()
