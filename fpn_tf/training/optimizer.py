@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from fpn_tf.backend import momentum_step
+from fpn_tf.backend import momentum_step, with_decay
 
 
 @keras.saving.register_keras_serializable("fpn_tf")
@@ -89,7 +89,7 @@ class DetectronSGD(ClipAfterReduce, keras.optimizers.Optimizer):
         velocity = self.velocities[self._get_variable_index(variable)]
         gradient = ops.cast(gradient, variable.dtype)
         if self.coupled_decay and is_kernel(variable):
-            gradient = gradient + self.coupled_decay * ops.convert_to_tensor(variable)
+            gradient = with_decay(gradient, variable, self.coupled_decay)
         momentum_step(variable, velocity, gradient, self.momentum, ops.cast(learning_rate, variable.dtype))
 
     def get_config(self):
