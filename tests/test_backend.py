@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from fpn_tf import FasterRCNN, config
-from fpn_tf.backend import conv3x3, frozen
+from fpn_tf.backend import conv3x3, frozen, with_decay
 
 if keras.config.backend() != "tensorflow":
     pytest.skip("TensorFlow's own paths", allow_module_level=True)
@@ -39,6 +39,15 @@ def test_a_3x3_convolution_and_its_gradients(shape, compiled):
     found = (tf.function(results) if compiled else results)(conv3x3)
     for a, b in zip(found, results(plain)):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_a_weights_decay_waits_for_its_gradient():
+    weight = keras.Variable([1.0, 2.0])
+    step = tf.function(lambda x: with_decay(x * 3.0, weight, 0.5)).get_concrete_function(tf.zeros(2))
+    np.testing.assert_allclose(step(tf.constant([1.0, 1.0])), [3.5, 4.0])
+    reads = [op for op in step.graph.get_operations() if op.type == "ReadVariableOp"]
+    assert reads
+    assert all(op.control_inputs for op in reads)
 
 
 def test_frozen_gives_what_the_model_gives_and_its_3x3_kernels_are_constants(tiny_config, batch):
