@@ -58,7 +58,7 @@ def compiled_detector(model):
 def _settle(compiled, spec):
     """Calls a tf.function on the smallest input of its spec, and returns memory to the system.
 
-    Only for memory: preparing the graph leaves half a gigabyte of freed copies behind, which would
+    Only for memory: preparing the graph leaves a quarter of a gigabyte of freed copies behind, which would
     otherwise still be the process's when the maps of the first photo come on top.
     """
     import tensorflow as tf
