@@ -10,7 +10,7 @@ def keep_freed():
 
     Only for speed: every batch is some megabytes, which the system would clear anew each time, a
     third of the input pipeline's work. For a program to call, not a library, and after TensorFlow
-    is imported, which sets these parameters, too.
+    is imported: what is set before has no effect.
     """
     _call("mallopt", MMAP_THRESHOLD, 2**25)  # the highest there is: larger blocks are still returned
     _call("mallopt", TRIM_THRESHOLD, 2**27)

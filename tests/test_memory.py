@@ -25,7 +25,14 @@ def test_freed_blocks_are_kept():
     assert (faults[-1] - faults[10]) / 19 < 100  # of the 1465 pages that a block has
 
 
-def test_other_libraries_are_left_alone(monkeypatch):
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+def test_what_a_library_lacks_is_not_called(monkeypatch):
+    called = []
+
+    class Library:
+        malloc_trim = staticmethod(called.append)
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library)
     memory.keep_freed()
+    assert called == []
     memory.return_freed()
+    assert called == [0]
