@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import keras
 import numpy as np
@@ -58,15 +59,18 @@ def compiled_detector(model):
 def _settle(compiled, spec):
     """Calls a tf.function on the smallest input of its spec, and returns memory to the system.
 
-    Only for memory: preparing the graph leaves a quarter of a gigabyte of freed copies behind, which would
-    otherwise still be the process's when the maps of the first photo come on top.
+    Only for memory: TensorFlow prepares a graph by copying it many times. What it frees would otherwise
+    still be the process's when the maps of the first photo come on top.
     """
     import tensorflow as tf
 
-    compiled(
-        {key: tf.ones([1, *(side or 64 for side in one.shape[1:])], one.dtype) for key, one in spec.items()}
-    )
-    memory.return_freed()
+    with memory.returning_freed():
+        compiled(
+            {
+                key: tf.ones([1, *(side or 64 for side in one.shape[1:])], one.dtype)
+                for key, one in spec.items()
+            }
+        )
 
 
 def frozen(model, function=None):
@@ -82,25 +86,29 @@ def frozen(model, function=None):
         function: something else to trace that uses these weights.
     """
     function = function or functools.partial(model, training=False)
-    # Read here: variables that are read while tracing would be written to a SavedModel, too.
-    values = [(variable, variable.numpy()) for variable in held(model)]
-    if not values:
+    variables = held(model)
+    if not variables:
         return function
     import tensorflow as tf
 
+    # Read here, or a SavedModel would hold them as variables, too. These share the variables' memory.
+    tensors = [tf.convert_to_tensor(variable.value) for variable in variables]
+
     def with_constants(*inputs):
-        with keras.StatelessScope([(variable, tf.constant(value)) for variable, value in values]):
+        constants = [tf.constant(tensor.numpy()) for tensor in tensors]
+        with keras.StatelessScope(list(zip(variables, constants))):
             return function(*inputs)
 
     return with_constants
 
 
 def held(model):
-    """The variables that `frozen` turns into constants: vectors, and kernels that slide.
+    """The variables that `frozen` turns into constants: vectors, and kernels that slide over much.
 
-    TensorFlow prepares a graph by copying it, constants and all, so that one costs its size some
-    fifteen times. Matrices of dense layers gain nothing; 1x1 kernels, and c5's 3x3 kernels, the
-    largest by far, which see the smallest map, 4 % of R50's time together. They stay variables.
+    TensorFlow prepares a graph by copying it, constants and all: each costs its size some fifteen
+    times, a third of that for good. So what gains least for its size stays variable: 1x1 kernels,
+    c5's 3x3 kernels, the largest, which see the smallest map (4 % of R50's time together), and the
+    pyramid's own from p4 on, which see a sixteenth of its cells.
     """
     if keras.config.backend() != "tensorflow":
         return []
@@ -109,11 +117,12 @@ def held(model):
     if tf.config.list_logical_devices("GPU"):
         return []
 
-    def pays(shape):
-        slides = len(shape) == 4 and max(shape[:2]) > 1
-        return len(shape) == 1 or (slides and math.prod(shape) < LARGE_KERNEL)
+    def pays(variable):
+        shape = variable.shape
+        slides = len(shape) == 4 and max(shape[:2]) > 1 and math.prod(shape) < LARGE_KERNEL
+        return len(shape) == 1 or (slides and not re.search("/smoothing[4-9]/", variable.path))
 
-    return [variable for variable in model.variables if pays(variable.shape)]
+    return [variable for variable in model.variables if pays(variable)]
 
 
 def _fingerprint(model):
@@ -161,6 +170,20 @@ def momentum_step(variable, velocity, gradient, momentum, learning_rate):
     else:
         velocity.assign(momentum * velocity + gradient)
         variable.assign_sub(learning_rate * velocity)
+
+
+def scaled(kernel, scale, x):
+    """kernel * scale, to convolve `x` with.
+
+    Only for memory: the product waits for `x`. Those of all kernels would otherwise be there from
+    the beginning, 70 MB for R50.
+    """
+    if keras.config.backend() != "tensorflow":
+        return kernel * scale
+    import tensorflow as tf
+
+    with tf.control_dependencies([tf.identity(x)]):
+        return kernel * scale
 
 
 def add_bias(x, bias):

@@ -182,7 +182,7 @@ def their_side(arguments, inputs):
 
 
 def our_side(arguments, inputs):
-    """(work, save) of fpn_tf, on Keras' backend."""
+    """(work, save) of fpn_tf, on Keras' backend; `save` is of inference alone."""
     import keras
 
     import fpn_tf
@@ -205,20 +205,20 @@ def our_side(arguments, inputs):
         "sample_seeds": np.arange(count, dtype=np.int32),
     }
 
-    detector = model.detector()
-
-    def detect():
-        return [np.asarray(part) for part in detector(x)]  # waits for them
-
-    def save():
-        boxes, scores, classes, valid = detect()
-        return padded([(b[v], s[v], c[v]) for b, s, c, v in zip(boxes, scores, classes, valid)])
-
     if arguments.task == "inference":
+        detector = model.detector()
+
+        def detect():
+            return [np.asarray(part) for part in detector(x)]  # waits for them
+
+        def save():
+            boxes, scores, classes, valid = detect()
+            return padded([(b[v], s[v], c[v]) for b, s, c, v in zip(boxes, scores, classes, valid)])
+
         return detect, save
     if keras.config.backend() != "tensorflow":
         model.compile(keras.optimizers.SGD(1e-5, momentum=0.9))
-        return lambda: model.train_on_batch(x, y), save
+        return lambda: model.train_on_batch(x, y), None
     from fpn_tf.cluster import make_cluster
     from fpn_tf.training.optimizer import make_optimizer
     from fpn_tf.training.step import make_train_step
@@ -228,7 +228,7 @@ def our_side(arguments, inputs):
     x, y = tf.nest.map_structure(tf.constant, (x, y))
     spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, (x, y))
     step = make_train_step(model, optimizer, make_cluster(), spec)
-    return lambda: step(x, y, False), save
+    return lambda: step(x, y, False), None
 
 
 def padded(found):

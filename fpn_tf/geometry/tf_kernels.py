@@ -62,7 +62,7 @@ def roi_align_fixed(pyramid, boxes, box_levels, output_size, sampling_ratio, ali
     def pool_level(level, boxes, image_index):
         feature, rois = tf.cast(pyramid[level], tf.float32), _on_map(boxes, level, aligned)
         samples = (sampling_ratio, sampling_ratio)
-        return _bin_means(feature, _padded(feature), rois, image_index, output_size, *samples)
+        return _bin_means(feature, _padded(feature, rois), rois, image_index, output_size, *samples)
 
     return _pool_by_level(pyramid, boxes, box_levels, output_size, pool_level)
 
@@ -76,7 +76,7 @@ def roi_align_adaptive(pyramid, boxes, box_levels, output_size, sampling_ratio, 
 
     def pool_level(level, boxes, image_index):
         feature, rois = tf.cast(pyramid[level], tf.float32), _on_map(boxes, level, aligned)
-        padded = _padded(feature)
+        padded = _padded(feature, rois)
         sides = tf.stack([rois[:, 3], rois[:, 2]], axis=-1)  # (height, width) in cells
         counts = tf.maximum(tf.cast(tf.math.ceil(sides / output_size), tf.int32), 1)
 
@@ -115,17 +115,18 @@ def roi_pool(pyramid, boxes, box_levels, output_size):
     return _pool_by_level(pyramid, boxes, box_levels, output_size, pool_level)
 
 
-def _padded(feature):
+def _padded(feature, rois):
     """[B, H, W, C] -> [B, H + 2, W + 2, C], the border repeated; no gradient flows through it.
 
-    Zeros, then the border: three quarters of the time of tf.pad's "SYMMETRIC".
+    A gather of cells: half the time of tf.pad's "SYMMETRIC". Only for memory, it waits for the
+    `rois`: the RPN's maps are gone by then.
     """
-    feature = tf.stop_gradient(feature)
-    around, size = [[0, 0], [1, 1], [1, 1]], tf.shape(feature)[:3]
-    border = tf.where(tf.pad(tf.zeros(size, tf.bool), around, constant_values=True))  # [N, 3]
-    nearest = tf.clip_by_value(tf.cast(border, tf.int32) - [0, 1, 1], 0, size - 1)
-    padded = tf.pad(feature, [*around, [0, 0]])
-    return tf.tensor_scatter_nd_update(padded, border, tf.gather_nd(feature, nearest))
+    batch, height, width = tf.unstack(tf.shape(feature)[:3])
+    with tf.control_dependencies([rois]):
+        y = tf.clip_by_value(tf.range(height + 2) - 1, 0, height - 1)
+        x = tf.clip_by_value(tf.range(width + 2) - 1, 0, width - 1)
+        cells = (tf.range(batch)[:, None, None] * height + y[:, None]) * width + x
+    return tf.gather(tf.reshape(tf.stop_gradient(feature), [-1, feature.shape[-1]]), cells)
 
 
 def _on_map(boxes, level, aligned):

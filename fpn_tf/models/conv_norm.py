@@ -8,7 +8,7 @@ pass over the maps instead of two, in training as well.
 import keras
 from keras import ops
 
-from fpn_tf.backend import add_bias
+from fpn_tf.backend import add_bias, scaled
 
 KINDS = ("frozen_bn", "sync_bn", "group_norm")
 
@@ -87,7 +87,7 @@ class ConvNorm(keras.layers.Layer):
     def call(self, x, training=False):
         if self.norm_kind == "frozen_bn":
             scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
-            x = self._convolve(x, self.kernel * scale)
+            x = self._convolve(x, scaled(self.kernel, scale, x))
             x = add_bias(x, ops.cast(self.beta - self.moving_mean * scale, self.compute_dtype))
         else:
             x = self.norm(self._convolve(x, self.kernel), training=training)
