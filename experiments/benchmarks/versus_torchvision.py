@@ -25,7 +25,7 @@ import tempfile
 
 import numpy as np
 
-from experiments.benchmarks.turns import OBJECTS, make_inputs, print_times, serve, take_turns
+from experiments.benchmarks.turns import make_inputs, print_times, serve, take_turns
 
 CLASSES = 90
 
@@ -110,7 +110,7 @@ def print_agreement(ours, theirs):
 
 
 def their_side(arguments, inputs):
-    """(work, save) of torchvision."""
+    """(work, save) of torchvision; `save` is of inference alone."""
     import torch
     from torchvision.models import detection
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -178,7 +178,7 @@ def their_side(arguments, inputs):
         optimizer.step()
         return waited(loss)
 
-    return step, save
+    return step, None
 
 
 def our_side(arguments, inputs):
@@ -186,49 +186,26 @@ def our_side(arguments, inputs):
     import keras
 
     import fpn_tf
+    from experiments.benchmarks import ours
 
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
+
     precision = "float32" if arguments.precision == "float32" else "mixed_bfloat16"
     overrides = [f"train.precision={precision}", f"train.batch_size={arguments.batch_size}"]
     overrides += ["model.frozen_stages=2", "train.learning_rate=1e-5"]
     model = fpn_tf.load(str(arguments.folder / "weights.pth"), overrides)
-    count = arguments.batch_size
-    images = inputs["images"].astype(np.float32)  # as torchvision's resizing gives them
-    x = {"images": images, "image_sizes": np.full((count, 2), arguments.size, np.int32)}
-    y = {
-        "boxes": inputs["boxes"],
-        "classes": inputs["classes"].astype(np.int32),
-        "valid": np.ones((count, OBJECTS), bool),
-        "sample_seeds": np.arange(count, dtype=np.int32),
-    }
+    if arguments.task == "training":
+        return ours.training_step(model, inputs), None
+    detect = ours.detection(model, inputs["images"])
 
-    if arguments.task == "inference":
-        detector = model.detector()
+    def save():
+        boxes, scores, classes, valid = detect()
+        return padded([(b[v], s[v], c[v]) for b, s, c, v in zip(boxes, scores, classes, valid)])
 
-        def detect():
-            return [np.asarray(part) for part in detector(x)]  # waits for them
-
-        def save():
-            boxes, scores, classes, valid = detect()
-            return padded([(b[v], s[v], c[v]) for b, s, c, v in zip(boxes, scores, classes, valid)])
-
-        return detect, save
-    if keras.config.backend() != "tensorflow":
-        model.compile(keras.optimizers.SGD(1e-5, momentum=0.9))
-        return lambda: model.train_on_batch(x, y), None
-    from fpn_tf.cluster import make_cluster
-    from fpn_tf.training.optimizer import make_optimizer
-    from fpn_tf.training.step import make_train_step
-
-    optimizer = make_optimizer(model.config.train)
-    optimizer.build(model.trainable_variables)
-    x, y = tf.nest.map_structure(tf.constant, (x, y))
-    spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, (x, y))
-    step = make_train_step(model, optimizer, make_cluster(), spec)
-    return lambda: step(x, y, False), None
+    return detect, save
 
 
 def padded(found):

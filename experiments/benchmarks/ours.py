@@ -1,0 +1,68 @@
+"""What the comparisons time of fpn_tf, on Keras' backend."""
+
+import numpy as np
+
+from experiments.benchmarks.turns import OBJECTS
+
+
+def random_model(classes):
+    """R50-FPN with random weights; the stem and c2 are frozen in training."""
+    from fpn_tf import FasterRCNN
+    from fpn_tf.config import Config, override
+
+    training = ["train.batch_size=2", "train.learning_rate=1e-5", "model.frozen_stages=2"]
+    model = FasterRCNN(override(Config(), [f"model.num_classes={classes}", *training]))
+    settle(model)
+    return model
+
+
+def settle(model):
+    """Biases and batch norms as a trained net has them: fresh ones fold away, and residuals explode."""
+    random = np.random.default_rng(0)
+    for variable in model.variables:
+        if "moving_mean" in variable.name:
+            variable.assign(random.normal(0, 0.1, variable.shape))
+        elif "moving_variance" in variable.name:
+            variable.assign(np.full(variable.shape, 4.0))
+        elif "bias" in variable.name:
+            variable.assign(random.normal(0, 0.01, variable.shape))
+
+
+def detection(model, images):
+    """What detects in images [N, H, W, 3] uint8, and gives arrays (boxes, scores, classes, valid)."""
+    detector, x = model.detector(), _inputs(images)
+    return lambda: [np.asarray(part) for part in detector(x)]  # waits for them
+
+
+def training_step(model, inputs):
+    """What takes a step of SGD: forward, backward, update; `inputs` are those of `make_inputs`."""
+    import keras
+
+    count = len(inputs["images"])
+    x = _inputs(inputs["images"])
+    y = {
+        "boxes": inputs["boxes"],
+        "classes": inputs["classes"].astype(np.int32),
+        "valid": np.ones((count, OBJECTS), bool),
+        "sample_seeds": np.arange(count, dtype=np.int32),
+    }
+    if keras.config.backend() != "tensorflow":
+        model.compile(keras.optimizers.SGD(1e-5, momentum=0.9))
+        return lambda: model.train_on_batch(x, y)
+    import tensorflow as tf
+
+    from fpn_tf.cluster import make_cluster
+    from fpn_tf.training.optimizer import make_optimizer
+    from fpn_tf.training.step import make_train_step
+
+    optimizer = make_optimizer(model.config.train)
+    optimizer.build(model.trainable_variables)
+    x, y = tf.nest.map_structure(tf.constant, (x, y))
+    spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, (x, y))
+    step = make_train_step(model, optimizer, make_cluster(), spec)
+    return lambda: step(x, y, False)
+
+
+def _inputs(images):
+    sizes = np.full((len(images), 2), images.shape[1:3], np.int32)
+    return {"images": images.astype(np.float32), "image_sizes": sizes}  # float, as resizing gives them
