@@ -106,7 +106,7 @@ def held(model):
     """The variables that `frozen` turns into constants: vectors, and kernels that slide over much.
 
     TensorFlow prepares a graph by copying it, constants and all: each costs its size some fifteen
-    times, a third of that for good. So what gains least for its size stays variable: 1x1 kernels,
+    times, most of them for good. So what gains least for its size stays variable: 1x1 kernels,
     c5's 3x3 kernels, the largest, which see the smallest map (4 % of R50's time together), and the
     pyramid's own from p4 on, which see a sixteenth of its cells.
     """
