@@ -176,7 +176,7 @@ def scaled(kernel, scale, x):
     """kernel * scale, to convolve `x` with.
 
     Only for memory: the product waits for `x`. Those of all kernels would otherwise be there from
-    the beginning, 70 MB for R50.
+    the beginning, 77 MB for R50.
     """
     if keras.config.backend() != "tensorflow":
         return kernel * scale

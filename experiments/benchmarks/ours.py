@@ -10,7 +10,7 @@ def random_model(classes):
     from fpn_tf import FasterRCNN
     from fpn_tf.config import Config, override
 
-    training = ["train.batch_size=2", "train.learning_rate=1e-5", "model.frozen_stages=2"]
+    training = ["train.learning_rate=1e-5", "model.frozen_stages=2"]
     model = FasterRCNN(override(Config(), [f"model.num_classes={classes}", *training]))
     settle(model)
     return model

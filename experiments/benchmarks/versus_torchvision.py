@@ -192,7 +192,6 @@ def our_side(arguments, inputs):
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
-
     precision = "float32" if arguments.precision == "float32" else "mixed_bfloat16"
     overrides = [f"train.precision={precision}", f"train.batch_size={arguments.batch_size}"]
     overrides += ["model.frozen_stages=2", "train.learning_rate=1e-5"]
