@@ -19,7 +19,7 @@ import rich.table
 import tensorflow as tf
 
 from fpn_tf import config as config_lib
-from fpn_tf.backend import frozen
+from fpn_tf import winograd
 from fpn_tf.cluster import make_cluster
 from fpn_tf.models.faster_rcnn import FasterRCNN
 from fpn_tf.structures import RPNOutputs
@@ -94,6 +94,8 @@ def tables(found):
 def gflop(function):
     """2 x the multiply-adds of a traced function's convolutions and matrix products, in 10^9.
 
+    Those that are carried out: of a `winograd.conv3x3` and its gradients, the products of the tiles.
+
     Args:
         function: a tf.function's ConcreteFunction of static shapes.
     """
@@ -109,6 +111,10 @@ def gflop(function):
         elif operation.type == "Conv2DBackpropFilter":
             upstream, kernel = shapes[2], shapes[3]
             total += np.prod(upstream) * np.prod(kernel[:3])
+        elif operation.type == "PartitionedCall":  # of (x, kernel) or (x, upstream), by Winograd's algorithm
+            batch, height, width, channels = shapes[0]
+            tiles = batch * -(-height // winograd.TILE) * -(-width // winograd.TILE)
+            total += tiles * winograd.WINDOW**2 * channels * shapes[1][-1]
         elif operation.type in MATRIX_PRODUCTS:
             turned = operation.get_attr("transpose_a" if operation.type == "MatMul" else "adj_x")
             total += np.prod(shapes[2]) * shapes[0][-2 if turned else -1]
@@ -155,22 +161,21 @@ def _inference_stages(model, x, y, cluster):
     def decode(logits, deltas, found):
         return model.decode(logits, deltas, found, sizes)
 
-    def stage(name, function, *inputs, weights=None):
-        function = frozen(weights, function) if weights else function
+    def stage(name, function, *inputs):
         compiled = tf.function(function, autograph=False, jit_compile=False)
         traced = compiled.get_concrete_function(*inputs)
         stages[name] = functools.partial(_wait, compiled, *inputs), gflop(traced)
         return compiled(*inputs)
 
-    maps = stage("trunk", trunk, x["images"], weights=model.backbone)
-    pyramid = stage("fpn", model.fpn, maps, weights=model.fpn)
-    logits, deltas = stage("rpn head", model.rpn_head, pyramid, weights=model.rpn_head)
+    maps = stage("trunk", trunk, x["images"])
+    pyramid = stage("fpn", model.fpn, maps)
+    logits, deltas = stage("rpn head", model.rpn_head, pyramid)
     found = stage("proposals", proposals, pyramid, logits, deltas)
     pooled_from = {name: pyramid[name] for name in list(pyramid)[:-1]}
     features = stage("roi align", model.roi_pooler, pooled_from, found.boxes)
-    scores = stage("box head", model.box_head, features, weights=model.box_head)
+    scores = stage("box head", model.box_head, features)
     stage("final nms", decode, *scores, found)
-    stage("total", functools.partial(model, training=False), x, weights=model)
+    stage("total", functools.partial(model, training=False), x)
     return stages
 
 

@@ -8,7 +8,6 @@ import keras
 import tensorflow as tf
 
 from fpn_tf import photos
-from fpn_tf.backend import held
 
 
 def export(model, folder):
@@ -35,8 +34,7 @@ def export(model, folder):
     beside = folder / f".{target.name}.part"
     shutil.rmtree(beside, ignore_errors=True)
 
-    # One function within both signatures, so that its constants are written once; a concrete one,
-    # which TensorFlow does not trace again while it saves.
+    # A concrete function, which TensorFlow does not trace again while it saves.
     net = model.detector().get_concrete_function()
 
     def serve_bytes(image_bytes):
@@ -46,10 +44,9 @@ def export(model, folder):
         return _serve_tensor(model, net, image_tensor)
 
     archive = keras.export.ExportArchive()
-    constants = {id(variable) for variable in held(model)}
-    rest = tf.Module()
-    rest.weights = [variable.value for variable in model.variables if id(variable) not in constants]
-    archive.track(rest)
+    weights = tf.Module()
+    weights.all = [variable.value for variable in model.variables]
+    archive.track(weights)
     archive.add_endpoint("serving_default", serve_bytes, [tf.TensorSpec([None], tf.string, "image_bytes")])
     archive.add_endpoint(
         "image_tensor", serve_tensor, [tf.TensorSpec([None, None, None, 3], tf.uint8, "image_tensor")]

@@ -16,7 +16,6 @@ from fpn_tf import config as config_lib
 from fpn_tf import export as export_lib
 from fpn_tf import files, inspection, photos, predict, visualize
 from fpn_tf import report as report_lib
-from fpn_tf.backend import frozen
 from fpn_tf.cluster import make_cluster
 from fpn_tf.data import proposals_file
 from fpn_tf.data.pipeline import open_dataset
@@ -88,7 +87,7 @@ def evaluate(model_dir, overrides, checkpoint):
         config, model, step = load_model_dir(model_dir, overrides, checkpoint)
     dataset = open_dataset(config.data, "eval")
     config = model.config = _with_ids(config, dataset)
-    net = evaluator.make_detector(model, dataset, config, cluster, frozen(model))
+    net = evaluator.make_detector(model, dataset, config, cluster)
     found, seconds = _with_bar(net, dataset)
     if cluster.is_chief:
         metrics = _score(config, dataset, found, seconds, model_dir, step)
@@ -112,7 +111,7 @@ def propose(model_dir, overrides, checkpoint, split, output):
         config, model, step = load_model_dir(model_dir, overrides, checkpoint)
         rpn = rpn_of(model)
     dataset = open_dataset(config.data, split)
-    net = evaluator.make_detector(rpn, dataset, rpn.config, cluster, frozen(rpn))
+    net = evaluator.make_detector(rpn, dataset, rpn.config, cluster)
     found, _ = _with_bar(net, dataset)
     if not cluster.is_chief:
         return

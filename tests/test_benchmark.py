@@ -8,6 +8,7 @@ if keras.config.backend() != "tensorflow":
     pytest.skip("needs TensorFlow", allow_module_level=True)
 import tensorflow as tf
 
+from fpn_tf import winograd
 from fpn_tf.benchmark import _measure, gflop, peak_gflops
 
 PARTS = ["trunk", "fpn", "rpn head", "proposals", "roi align", "box head", "final nms"]
@@ -26,6 +27,15 @@ def test_the_work_of_a_graph_by_hand():
             total = tf.reduce_sum(tf.nn.conv2d(image, kernel, 2, "SAME") ** 2)
         return tape.gradient(total, (image, kernel))
 
+    wide, wide_kernel = tf.ones([2, 9, 6, 4]), tf.ones([3, 3, 4, 5])
+    tiles = 2 * (2 * 3 * 2) * 36 * 4 * 5  # of 4 x 4 outputs: three in the height of 9, two in the width of 6
+
+    def by_winograd(x, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch((x, kernel))
+            total = tf.reduce_sum(winograd.conv3x3(x, kernel) ** 2)
+        return tape.gradient(total, (x, kernel))
+
     def products(a, b):
         return tf.matmul(a, b, transpose_a=True), tf.matmul(
             tf.stack([a, a]), tf.stack([b, b]), transpose_a=True
@@ -36,6 +46,7 @@ def test_the_work_of_a_graph_by_hand():
 
     assert work(convolve, kernel) == one_way
     assert work(both_gradients, image, kernel) == 3 * one_way
+    assert work(by_winograd, wide, wide_kernel) == 3 * tiles
     assert work(products, tf.ones([7, 5]), tf.ones([7, 3])) == 3 * (2 * 5 * 7 * 3)
 
 

@@ -29,24 +29,8 @@ def test_what_a_library_lacks_is_not_called(monkeypatch):
     called = []
 
     class Library:
-        malloc_trim = staticmethod(called.append)
+        malloc = staticmethod(called.append)
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Library)
     memory.keep_freed()
     assert called == []
-    memory.return_freed()
-    assert called == [0]
-
-
-def test_freed_memory_is_returned_until_the_block_ends(monkeypatch):
-    callers, called = [], threading.Semaphore(0)
-
-    def return_freed():
-        callers.append(threading.current_thread())
-        called.release()
-
-    monkeypatch.setattr(memory, "return_freed", return_freed)
-    with memory.returning_freed():
-        assert all(called.acquire(timeout=10) for _ in range(3))
-    assert callers[-1] is threading.current_thread()  # once more, in the end
-    assert not callers[0].is_alive()

@@ -15,7 +15,7 @@ from fpn_tf.geometry.nms import nms
 from fpn_tf.structures import Detections
 
 
-def make_detector(model, dataset, config, cluster, net=None):
+def make_detector(model, dataset, config, cluster):
     """Compiles what runs a model over a data set, split over the replicas of a cluster.
 
     Args:
@@ -23,7 +23,6 @@ def make_detector(model, dataset, config, cluster, net=None):
         dataset: Dataset.
         config: Config.
         cluster: Cluster.
-        net: what gives the detections: the model, as it is at every call, or `backend.frozen` of it.
 
     Returns:
         A function `detect(on_batch)`, to be called by every worker: {index into dataset.records:
@@ -31,7 +30,6 @@ def make_detector(model, dataset, config, cluster, net=None):
         `on_batch` is called with the number of images done.
     """
     scales = [(Loader(dataset, data), data) for data in scales_of(config)]
-    net = net or model
 
     def batches(loader, data):
         return cluster.distribute(
@@ -40,7 +38,7 @@ def make_detector(model, dataset, config, cluster, net=None):
 
     def rows(batch):
         x = {key: batch[key] for key in model.x_spec()}
-        found = net(x)
+        found = model(x)
         # Workers can send each other numbers, no booleans.
         found = found._replace(valid=ops.cast(found.valid, "int32"))
         return batch["indices"], batch["image_sizes"], found

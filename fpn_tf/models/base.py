@@ -56,7 +56,7 @@ class PyramidModel(keras.Model):
         self.loss_trackers = [
             keras.metrics.Mean(name=name) for name in self.losses_type._fields if name != "total_loss"
         ]
-        self._detectors = None  # compiled at the first use
+        self._detector = None  # compiled at the first use
         self.build()
 
     def build(self, input_shape=None):
@@ -190,14 +190,14 @@ class PyramidModel(keras.Model):
         return self.in_photo(*(ops.convert_to_numpy(part)[0] for part in found), size, photo.shape[:2])
 
     def detector(self):
-        """`call` at test time, compiled, with the present weights.
+        """`call` at test time, compiled.
 
         Returns:
             A function: x of the class docstring -> BatchDetections; on TensorFlow a tf.function.
         """
-        if self._detectors is None:
-            self._detectors = compiled_detector(self)
-        return self._detectors()
+        if self._detector is None:
+            self._detector = compiled_detector(self)
+        return self._detector
 
     def in_photo(self, boxes, scores, classes, valid, size, photo_size):
         """One image's part of a BatchDetections as Detections of the photo it was made from.

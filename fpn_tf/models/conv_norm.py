@@ -8,7 +8,7 @@ pass over the maps instead of two, in training as well.
 import keras
 from keras import ops
 
-from fpn_tf.backend import add_bias, scaled
+from fpn_tf.backend import add_bias, conv3x3, scaled
 
 KINDS = ("frozen_bn", "sync_bn", "group_norm")
 
@@ -16,6 +16,14 @@ KINDS = ("frozen_bn", "sync_bn", "group_norm")
 def symmetric_pad(x, amount, value=0.0):
     """Pads height and width of [B, H, W, C] by `amount` on every side."""
     return ops.pad(x, [[0, 0], [amount, amount], [amount, amount], [0, 0]], constant_values=value)
+
+
+class Conv3x3(keras.layers.Conv2D):
+    """Keras' Conv2D with `backend.conv3x3` in it: for a 3x3 kernel, stride 1, padding "same"."""
+
+    def call(self, x):
+        x, kernel, bias = (ops.convert_to_tensor(t, self.compute_dtype) for t in (x, self.kernel, self.bias))
+        return self.activation(add_bias(conv3x3(x, kernel), bias))
 
 
 class ConvNorm(keras.layers.Layer):
@@ -79,10 +87,12 @@ class ConvNorm(keras.layers.Layer):
         return {name: getattr(owner, name) for name in names if hasattr(owner, name)}
 
     def _convolve(self, x, kernel):
-        padding = "same"
+        kernel, padding = ops.cast(kernel, self.compute_dtype), "same"
+        if (self.kernel_size, self.strides, self.groups) == (3, 1, 1):
+            return conv3x3(x, kernel)
         if self.strides > 1:  # "same" would pad a stride-2 convolution at the bottom right only
             x, padding = symmetric_pad(x, self.kernel_size // 2), "valid"
-        return ops.conv(x, ops.cast(kernel, self.compute_dtype), strides=self.strides, padding=padding)
+        return ops.conv(x, kernel, strides=self.strides, padding=padding)
 
     def call(self, x, training=False):
         if self.norm_kind == "frozen_bn":

@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from fpn_tf.backend import add, conv3x3
-from fpn_tf.models.conv_norm import ConvNorm
+from fpn_tf.backend import add
+from fpn_tf.models.conv_norm import Conv3x3, ConvNorm
 
 INITIALIZER = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform", seed=0)
 """Caffe2's XavierFill, which Detectron and its descendants use for new layers."""
@@ -17,13 +17,6 @@ def upsample_nearest(x, size):
     """
     x = ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
     return x[:, : size[0], : size[1]]
-
-
-class Smoothing(keras.layers.Conv2D):
-    """A 3x3 convolution of the pyramid's largest maps; its gradient is `backend.conv3x3`'s."""
-
-    def call(self, x):
-        return conv3x3(*(ops.convert_to_tensor(t, self.compute_dtype) for t in (x, self.kernel, self.bias)))
 
 
 @keras.saving.register_keras_serializable("fpn_tf")
@@ -59,7 +52,7 @@ class FeaturePyramid(keras.layers.Layer):
             if self.norm:
                 layer = ConvNorm(self.channels, kernel_size, norm=self.norm, **options)
             else:
-                kind_of = Smoothing if kernel_size == 3 else keras.layers.Conv2D
+                kind_of = Conv3x3 if kernel_size == 3 else keras.layers.Conv2D
                 layer = kind_of(
                     self.channels,
                     kernel_size,

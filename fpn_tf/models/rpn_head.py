@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from fpn_tf.geometry.selection import neighbourhoods
+from fpn_tf.models.conv_norm import Conv3x3
 
 
 @keras.saving.register_keras_serializable("fpn_tf")
@@ -29,7 +30,8 @@ class RPNHead(keras.layers.Layer):
         channels = next(iter(input_shape.values()))[-1]
 
         def conv(filters, kernel_size, name, activation=None):
-            layer = keras.layers.Conv2D(
+            kind = Conv3x3 if kernel_size == 3 else keras.layers.Conv2D
+            layer = kind(
                 filters,
                 kernel_size,
                 padding="same",

@@ -38,11 +38,10 @@ def test_nothing_at_any_scale_stays_nothing(tiny_config):
     assert len(merged([nothing, nothing], tiny_config).scores) == 0
 
 
-def test_an_image_pyramid_is_each_scale_merged(folder_config):
-    model = FasterRCNN(folder_config)
+def test_an_image_pyramid_is_each_scale_merged(folder_config, monkeypatch):
     dataset, cluster = open_dataset(folder_config.data, "eval"), make_cluster()
 
-    def net(x):
+    def boxes_of_pixels(x, training):
         """Boxes that depend on the pixels and the size of what is shown, at no cost."""
         batch, limit = ops.shape(x["images"])[0], 10
         brightness = ops.mean(ops.cast(x["images"], "float32"), axis=(1, 2, 3)) / 255
@@ -54,9 +53,12 @@ def test_an_image_pyramid_is_each_scale_merged(folder_config):
         ones = ops.ones((batch, limit), "int32")
         return BatchDetections(boxes, scores, ones, ones > 0)
 
+    model = FasterRCNN(folder_config)
+    monkeypatch.setattr(model, "call", boxes_of_pixels)
+
     def detect(**changes):
         counts, settings = [], config.replace(folder_config, **changes)
-        found = make_detector(model, dataset, settings, cluster, net)(counts.append)
+        found = make_detector(model, dataset, settings, cluster)(counts.append)
         assert counts == sorted(counts)
         assert counts[-1] == len(dataset.records)
         return found
