@@ -59,7 +59,8 @@ def conv3x3(x, kernel):
 @traced_once(input_signature=[MAP, tf.TensorSpec([3, 3, None, None])])
 def _convolve(x, kernel):
     channels, filters = tf.unstack(tf.shape(kernel)[2:])
-    with tf.control_dependencies([tf.identity(x)]):  # for memory: all kernels could be transformed at once
+    # Only for memory, this waits for x: the kernels of all layers would be there from the beginning.
+    with tf.control_dependencies([tf.identity(x)]):
         kernels = tf.matmul(OF_KERNEL, tf.reshape(kernel, [9, -1]))
     kernels = tf.reshape(kernels, [-1, channels, filters])
 
@@ -130,9 +131,9 @@ def _cells(x, rows, side, border):
     _, height, width, channels = tf.unstack(tf.shape(x))
     image, row = rows // _tiles(height), rows % _tiles(height)
     steps = tf.range(side)[:, None] - border
-    y = (row * TILE + steps)[:, None, :, None]  # [side, 1, R, 1]
-    x_ = (tf.range(_tiles(width)) * TILE + steps)[None, :, None]  # [1, side, 1, columns]
-    inside = (y >= 0) & (y < height) & (x_ >= 0) & (x_ < width)
-    cells = tf.where(inside, (image[:, None] * height + y) * width + x_, -1)
+    down = (row * TILE + steps)[:, None, :, None]  # [side, 1, R, 1]
+    across = (tf.range(_tiles(width)) * TILE + steps)[None, :, None]  # [1, side, 1, columns]
+    inside = (down >= 0) & (down < height) & (across >= 0) & (across < width)
+    cells = tf.where(inside, (image[:, None] * height + down) * width + across, -1)
     cells = tf.reshape(cells, [side**2, -1, 1])
     return tf.gather_nd(tf.reshape(x, [-1, channels]), cells, bad_indices_policy="IGNORE")

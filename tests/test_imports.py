@@ -8,7 +8,7 @@ import pytest
 import fpn_tf
 
 ROOT = pathlib.Path(fpn_tf.__file__).parent
-BASE = {"coco_classes", "config", "structures", "errors", "files", "photos", "memory", "backend"}
+BASE = {"coco_classes", "config", "structures", "errors", "files", "photos", "backend"}
 CORE = BASE | {"geometry"}
 NETS = CORE | {"losses", "targets"}
 ALLOWED = {  # room -> rooms it may import from, besides itself
@@ -17,7 +17,8 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "files": {"errors"},
     "structures": set(),
     "memory": set(),
-    "backend": {"memory"},
+    "winograd": set(),
+    "backend": {"winograd"},
     "config": {"errors", "files"},
     "photos": {"errors"},
     "fast_photos": {"errors", "photos"},
@@ -42,7 +43,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "training": NETS | {"models", "pretrained", "checkpoint", "cluster", "data", "evaluation"},
     "export": NETS | {"models", "training"},
     "report": BASE,
-    "benchmark": BASE | {"cluster", "models", "training"},
+    "benchmark": BASE | {"winograd", "cluster", "models", "training"},
 }
 TENSORFLOW = {
     "cluster",
@@ -53,6 +54,7 @@ TENSORFLOW = {
     "benchmark",
     "modes",
     "geometry/tf_kernels",
+    "winograd",
 }
 BLOCKS = tuple(
     f"fpn_tf.models.{name}" for name in ("conv_norm", "resnet.make_stage", "fpn")
