@@ -111,10 +111,12 @@ def gflop(function):
         elif operation.type == "Conv2DBackpropFilter":
             upstream, kernel = shapes[2], shapes[3]
             total += np.prod(upstream) * np.prod(kernel[:3])
-        elif operation.type == "PartitionedCall":  # of (x, kernel) or (x, upstream), by Winograd's algorithm
+        elif operation.type == "PartitionedCall":  # `winograd`'s, of a map and a kernel or of two maps
             batch, height, width, channels = shapes[0]
             tiles = batch * -(-height // winograd.TILE) * -(-width // winograd.TILE)
-            total += tiles * winograd.WINDOW**2 * channels * shapes[1][-1]
+            two_maps = "kernel_gradient" in operation.get_attr("f").name
+            pairs = channels * shapes[1][3] if two_maps else np.prod(shapes[1][2:])
+            total += tiles * winograd.WINDOW**2 * pairs
         elif operation.type in MATRIX_PRODUCTS:
             turned = operation.get_attr("transpose_a" if operation.type == "MatMul" else "adj_x")
             total += np.prod(shapes[2]) * shapes[0][-2 if turned else -1]

@@ -9,8 +9,6 @@ Source: Lavin and Gray, arXiv 1509.09308. The points of interpolation are not th
 that of a direct convolution does (theirs: four times).
 """
 
-import functools
-
 import numpy as np
 import tensorflow as tf
 
@@ -35,8 +33,16 @@ def _transforms():
 
 OF_WINDOWS, OF_KERNEL, OF_PRODUCTS = _transforms()
 
-MAP = tf.TensorSpec([None, None, None, None])
-traced_once = functools.partial(tf.function, autograph=False)  # for all layers
+MAP, KERNEL = tf.TensorSpec([None] * 4), tf.TensorSpec([3, 3, None, None])
+
+
+def one_function(*signature):
+    """A tf.function for all layers, which stays a function in their graphs.
+
+    To be traced and optimised once; and for memory: nothing in it runs before its inputs are there.
+    """
+    attributes = {"_noinline": True}
+    return tf.function(input_signature=signature, autograph=False, experimental_attributes=attributes)
 
 
 @tf.custom_gradient
@@ -49,20 +55,16 @@ def conv3x3(x, kernel):
     """
 
     def gradient(upstream):
-        turned = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
-        to_x = tf.ensure_shape(_convolve(upstream, turned), x.shape)
+        to_x = tf.ensure_shape(_map_gradient(upstream, kernel), x.shape)
         return to_x, tf.ensure_shape(_kernel_gradient(x, upstream), kernel.shape)
 
     return tf.ensure_shape(_convolve(x, kernel), [*x.shape[:3], kernel.shape[3]]), gradient
 
 
-@traced_once(input_signature=[MAP, tf.TensorSpec([3, 3, None, None])])
+@one_function(MAP, KERNEL)
 def _convolve(x, kernel):
     channels, filters = tf.unstack(tf.shape(kernel)[2:])
-    # Only for memory, this waits for x: the kernels of all layers would be there from the beginning.
-    with tf.control_dependencies([tf.identity(x)]):
-        kernels = tf.matmul(OF_KERNEL, tf.reshape(kernel, [9, -1]))
-    kernels = tf.reshape(kernels, [-1, channels, filters])
+    kernels = tf.reshape(tf.matmul(OF_KERNEL, tf.reshape(kernel, [9, -1])), [-1, channels, filters])
 
     def lines_of(rows):
         products = tf.matmul(_transformed_windows(x, rows), kernels)
@@ -78,7 +80,12 @@ def _convolve(x, kernel):
     return tf.reshape(parts, [batch, lines, columns, filters])[:, :height, :width]
 
 
-@traced_once(input_signature=[MAP, MAP])
+@one_function(MAP, KERNEL)
+def _map_gradient(upstream, kernel):
+    return _convolve(upstream, tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2]))
+
+
+@one_function(MAP, MAP)
 def _kernel_gradient(x, upstream):
     channels, filters = tf.shape(x)[3], tf.shape(upstream)[3]
 
