@@ -82,4 +82,11 @@ def test_sizes_that_vary_and_shapes_that_are_known():
     for size in ((1, 3, 9), (2, 8, 4)):
         x = numbers(*size, 4, 6)[0]
         assert_close([convolve(x)], [plain(x, kernel)])
-    assert winograd._convolve.experimental_get_tracing_count() == 1
+
+
+def test_one_trace_serves_all_layers():
+    convolve = tf.function(winograd.conv3x3)
+    convolve(*numbers(1, 3, 9, 4, 6))
+    traces = winograd._convolve.experimental_get_tracing_count()
+    convolve(*numbers(2, 8, 4, 3, 5))
+    assert winograd._convolve.experimental_get_tracing_count() == traces
