@@ -5,13 +5,19 @@ are transformed by small matrices, multiplied cell by cell (a matrix product ove
 each of the 36), and transformed back.
 
 Source: Lavin and Gray, arXiv 1509.09308. The points of interpolation are not theirs: of those tried,
-0, ±5/8, ±3/2 and infinity round best. In float32 the result differs from the exact one twice as much as
-that of a direct convolution does (theirs: four times).
+0, ±5/8, ±3/2 and infinity round best.
+
+In float32, of normally distributed numbers, the error's root mean square is at most `ERROR` of the exact
+result's, and the largest error at most three times as much of the largest result; so are the gradients'.
+The bound leaves twice what was measured for 4 to 1024 channels with AVX2 and with SSE4.1, 4e-7 to 1.5e-6;
+wider vectors make shorter sums. That is up to 7 times the error of a direct convolution, which varies more:
+8e-8 to 4e-7, and 1e-5 for the gradient of a kernel that one thread sums over a large map.
 """
 
 import numpy as np
 import tensorflow as tf
 
+ERROR = 3e-6  # of the root mean square
 POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
 TILE, WINDOW = 4, 6  # cells along a side
 NUMBERS = 2**23  # of transformed inputs that are held at once: 32 MiB
