@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from fpn_tf import FasterRCNN, config
-from fpn_tf.backend import conv3x3, scaled, with_decay
+from fpn_tf import build, config
+from fpn_tf.models.conv_norm import conv3x3, scaled
+from fpn_tf.training.optimizer import with_decay
 
 if keras.config.backend() != "tensorflow":
     pytest.skip("TensorFlow's own paths", allow_module_level=True)
@@ -56,8 +57,8 @@ def test_products_wait_for_what_they_are_used_with():
 
 def test_detect_follows_the_weights(quick_config):
     keras.utils.set_random_seed(0)
-    model = FasterRCNN(config.replace(quick_config, **{"model.norm": "frozen_bn"}))
-    classifier = model.box_head.classifier
+    model = build(config.replace(quick_config, **{"model.norm": "frozen_bn"}))
+    classifier = model.box_head.head.classifier
     classifier.kernel.assign(classifier.kernel * 30)  # random scores then differ clearly
     photo = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     before, again = model.detect([photo, photo])
@@ -68,7 +69,7 @@ def test_detect_follows_the_weights(quick_config):
         [after] = model.detect(photo)
         assert after.scores.shape != before.scores.shape or np.abs(after.scores - before.scores).max() > 1e-5
         before = after
-        fresh = FasterRCNN(model.config)
+        fresh = build(model.config)
         fresh.set_weights(model.get_weights())
         [expected] = fresh.detect(photo)
         np.testing.assert_allclose(after.scores, expected.scores, atol=1e-6)

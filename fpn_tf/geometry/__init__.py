@@ -1,0 +1,1 @@
+"""Pure functions of tensors, the reference of every kernel."""

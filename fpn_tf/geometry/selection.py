@@ -1,18 +1,22 @@
-"""Picking rows of a batch: by index, and the best by score."""
+"""Picking rows of a batch: by index, the best by score, the best that do not overlap, and at random.
+
+Noise is a pure function of integers, the same on every backend and device.
+"""
 
 import keras
 from keras import ops
 
+from fpn_tf.geometry.boxes import pairwise_iou
+from fpn_tf.kernels.choice import replaceable
 
+
+@replaceable
 def gather_rows(x, indices):
-    """x [B, N, ...] and indices [B, S] -> [B, S, ...]: row indices[b, s] of each x[b]."""
-    if keras.config.backend() == "tensorflow":
-        from fpn_tf.geometry import tf_kernels
-
-        return tf_kernels.gather_rows(x, indices)
+    """x [B, N, ...], indices [B, S] int32, none negative -> [B, S, ...]: row indices[b, s] of each x[b]."""
+    x, indices = ops.convert_to_tensor(x), ops.convert_to_tensor(indices)
     count = ops.shape(x)[1]
     first = ops.arange(ops.shape(x)[0], dtype="int32")[:, None] * count
-    return ops.take(ops.reshape(x, [-1, *x.shape[2:]]), indices + first, axis=0)
+    return ops.take(ops.reshape(x, [-1, *ops.shape(x)[2:]]), indices + first, axis=0)
 
 
 def best_rows(scores, count):
@@ -23,45 +27,91 @@ def best_rows(scores, count):
         count: int.
 
     Returns:
-        (values [B, count], indices [B, count] int32, there [B, count] bool), falling; ties by
-        lower index. Beyond N the values are the lowest float, the indices 0, `there` False.
+        (values [B, count], indices [B, count] int32, exists [B, count] bool), falling; ties by
+        lower index. Beyond N the values are the lowest float, the indices 0, `exists` False.
     """
     total = ops.shape(scores)[1]
     if scores.shape[1] is None or scores.shape[1] < count:
         scores = ops.pad(scores, [[0, 0], [0, count]], constant_values=-3e38)
     values, indices = ops.top_k(scores, count)
     indices = ops.cast(indices, "int32")
-    there = indices < total
-    return values, ops.where(there, indices, 0), there
+    exists = indices < total
+    return values, ops.where(exists, indices, 0), exists
 
 
-def neighbourhoods(pyramid, cells, reach):
-    """The surroundings of some cells of a pyramid, as small maps.
+@replaceable
+def nms(boxes, scores, valid, iou_threshold, max_output):
+    """Greedy NMS on every row of a batch.
 
     Args:
-        pyramid: {level name: [B, H, W, C]}.
-        cells: [B, S] int32, counted through all levels.
-        reach: cells on each side of the one in the middle.
+        boxes: [B, N, 4].
+        scores: [B, N], finite.
+        valid: [B, N] bool; other boxes take no part.
+        iou_threshold: float.
+        max_output: int, the most boxes to keep in a row.
 
     Returns:
-        (maps [B*S, D, D, C], 0 outside of the pyramid's map; inside [B*S, D, D, 1] in their
-        dtype, 1 or 0), D = 2 * reach + 1.
+        (indices [B, max_output] int32 into N by falling score, kept [B, max_output] bool).
+        Where `kept` is False the index is 0.
     """
-    steps = ops.arange(-reach, reach + 1, dtype="int32")
-    side = 2 * reach + 1
-    before, maps, inside = 0, 0, 0
-    for feature in pyramid.values():
-        height, width, channels = ops.shape(feature)[1], ops.shape(feature)[2], feature.shape[-1]
-        cell = cells - before
-        here = (cell >= 0) & (cell < height * width)
-        cell = ops.where(here, cell, 0)
-        y = (cell // width)[..., None, None] + steps[:, None]  # [B, S, D, 1]
-        x = (cell % width)[..., None, None] + steps  # [B, S, 1, D]
-        valid = here[..., None, None] & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        around = ops.reshape(ops.where(valid, y * width + x, 0), [-1, ops.shape(cells)[1] * side**2])
-        values = gather_rows(ops.reshape(feature, [-1, height * width, channels]), around)
-        valid = ops.cast(ops.reshape(valid, [-1, side, side, 1]), feature.dtype)
-        maps = maps + ops.reshape(values, [-1, side, side, channels]) * valid
-        inside = inside + valid
-        before = before + height * width
-    return maps, inside
+    boxes, scores = ops.cast(boxes, "float32"), ops.cast(scores, "float32")
+    slots = ops.arange(max_output)
+
+    def take_best(slot, alive, indices, kept):
+        best = ops.cast(ops.argmax(ops.where(alive, scores, -float("inf")), axis=1), "int32")  # [B]
+        best_box = ops.sum(ops.where(_is_at(best, boxes)[..., None], boxes, 0.0), axis=1)  # [B, 4]
+        takes = (slots == slot) & ops.any(alive, axis=1)[:, None]  # [B, max_output]
+        beaten = pairwise_iou(boxes, best_box[:, None])[..., 0] > iou_threshold  # [B, N]
+        alive = alive & ~beaten & ~_is_at(best, boxes)
+        return slot + 1, alive, ops.where(takes, best[:, None], indices), kept | takes
+
+    def any_is_left(slot, alive, indices, kept):
+        return ops.logical_and(slot < max_output, ops.any(alive))
+
+    nothing = ops.zeros([ops.shape(boxes)[0], max_output], "int32")
+    start = (ops.convert_to_tensor(0, "int32"), ops.cast(valid, "bool"), nothing, nothing > 0)
+    _, _, indices, kept = ops.while_loop(any_is_left, take_best, start)
+    return indices, kept
+
+
+def _is_at(index, boxes):
+    """[B, N] bool, True at `index` [B] of each row of `boxes` [B, N, 4]."""
+    return ops.arange(ops.shape(boxes)[1], dtype="int32") == index[:, None]
+
+
+def _mix(x):
+    """One round of an avalanche hash on uint32 (the "lowbias32" constants of C. Wellons)."""
+    x = ops.bitwise_xor(x, ops.right_shift(x, 16))
+    x = _wrapped(x * ops.cast(0x7FEB352D, "uint32"))
+    x = ops.bitwise_xor(x, ops.right_shift(x, 15))
+    x = _wrapped(x * ops.cast(0x846CA68B, "uint32"))
+    return ops.bitwise_xor(x, ops.right_shift(x, 16))
+
+
+def _wrapped(x):
+    """The lowest 32 bits of a sum or product of uint32, which Keras' PyTorch backend holds as int64."""
+    if keras.backend.standardize_dtype(x.dtype) == "uint32":
+        return x
+    return ops.bitwise_and(x, ops.cast(0xFFFFFFFF, "uint32"))
+
+
+def uniform_noise(seeds, count, stream):
+    """Noise in [0, 1) for the numbers 0, 1, ... count - 1 of each seed: [B, count], see `noise_of`."""
+    return noise_of(ops.arange(count)[None], seeds, stream)
+
+
+def noise_of(numbers, seeds, stream):
+    """Noise in [0, 1) that belongs to numbers, wherever in the array they stand.
+
+    Args:
+        numbers: [B or 1, N] integers, 0 or more.
+        seeds: [B] integers; equal seeds give equal noise.
+        stream: int that separates uses of the same seed.
+
+    Returns:
+        [B, N] float32 with 24 random bits.
+    """
+    seeds = _mix(_wrapped(ops.cast(seeds, "uint32") + ops.cast(stream * 0x9E3779B9 % 2**32, "uint32")))
+    steps = ops.cast(numbers, "uint32") * ops.cast(0x9E3779B9, "uint32")
+    bits = _mix(_mix(_wrapped(seeds[:, None] + steps)))
+    return ops.cast(ops.right_shift(bits, 8), "float32") * (1.0 / 2**24)

@@ -4,7 +4,8 @@ import oracles
 import pytest
 from keras import ops
 
-from fpn_tf.geometry import nms as module
+from fpn_tf.geometry.selection import nms
+from fpn_tf.kernels import chunked_nms
 
 
 def random_case(rng, rows, count, levels_of_score):
@@ -26,10 +27,10 @@ def check(kernel, boxes, scores, valid, threshold, limit):
 
 
 def by_small_chunks(*args):
-    return module.nms_by_chunks(*args, chunk=7)
+    return chunked_nms.nms(*args, chunk=7)
 
 
-KERNELS = [module.nms, module.nms_by_chunks, by_small_chunks]
+KERNELS = [nms, nms.plain, chunked_nms.nms, by_small_chunks]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -55,8 +56,8 @@ def test_compiled_equals_eager(xla):
     import tensorflow as tf
 
     case = random_case(np.random.default_rng(5), 2, 30, 10**6)
-    kernel = module.nms_by_chunks if xla else module.nms
+    kernel = chunked_nms.nms if xla else nms
     compiled = tf.function(lambda *a: kernel(*a, 0.5, 10), jit_compile=xla)
     args = [tf.convert_to_tensor(a) for a in case]
-    for fast, slow in zip(compiled(*args), module.nms(*args, 0.5, 10)):
+    for fast, slow in zip(compiled(*args), nms.plain(*args, 0.5, 10)):
         np.testing.assert_array_equal(fast, slow)

@@ -1,7 +1,7 @@
 import numpy as np
 from keras import ops
 
-from fpn_tf.geometry.noise import uniform_noise
+from fpn_tf.geometry.selection import uniform_noise
 
 
 def draw(seeds, count, stream=1):

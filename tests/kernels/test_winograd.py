@@ -6,9 +6,9 @@ if keras.config.backend() != "tensorflow":
     pytest.skip("TensorFlow's own path", allow_module_level=True)
 import tensorflow as tf
 
-from fpn_tf import winograd
+from fpn_tf.kernels import winograd
 
-LARGE = (1, 300, 301, 64, 8)  # more than `winograd.NUMBERS` at once
+LARGE = (1, 300, 301, 64, 8)  # more than `winograd.MOST_HELD` at once
 
 
 def numbers(batch, height, width, channels, filters):
@@ -75,7 +75,7 @@ def test_a_large_map_is_done_in_parts():
     parts = winograd._parts(x)
     assert parts.shape[0] > 1
     held = winograd._cells(x, parts[0], winograd.WINDOW, 1)
-    assert np.prod(held.shape) <= winograd.NUMBERS
+    assert np.prod(held.shape) <= winograd.MOST_HELD
 
 
 def test_under_xla():

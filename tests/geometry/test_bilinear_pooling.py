@@ -4,7 +4,7 @@ import oracles
 import pytest
 from keras import ops
 
-from fpn_tf.geometry import roi_align as module
+from fpn_tf.geometry import bilinear_pooling as module
 
 BOXES = np.array(
     [
@@ -25,8 +25,7 @@ def pyramid(rng):
     return {k: rng.normal(size=(2, 64 // 2**k, 96 // 2**k, 3)).astype(np.float32) for k in (2, 3)}
 
 
-def fixed_kernels(sampling):
-    return [module.roi_align, module.roi_align_by_gather if sampling else module.roi_align_by_matrices]
+KERNELS = [module.roi_align, module.roi_align.plain]
 
 
 @pytest.mark.parametrize("aligned", [True, False])
@@ -46,7 +45,7 @@ def test_equals_the_loop(aligned, sampling):
             for b in range(2)
         ]
     )
-    for kernel in fixed_kernels(sampling):
+    for kernel in KERNELS:
         found = kernel(
             tensors, ops.convert_to_tensor(boxes), ops.convert_to_tensor(levels), 4, sampling, aligned
         )
@@ -79,7 +78,7 @@ def test_gradients_of_the_kernels_agree(sampling):
     boxes, levels = tf.convert_to_tensor(np.stack([BOXES] * 2)), tf.convert_to_tensor(np.stack([LEVELS] * 2))
     weights = tf.random.stateless_normal([2, len(BOXES), 4, 4, 3], [0, 1])
     gradients = []
-    for kernel in fixed_kernels(sampling):
+    for kernel in KERNELS:
         with tf.GradientTape() as tape:
             tape.watch(maps)
             total = tf.reduce_sum(kernel(maps, boxes, levels, 4, sampling, True) * weights)
@@ -105,9 +104,8 @@ def test_boxes_that_share_cells_and_their_gradient(sampling, aligned, device, mo
     boxes = np.concatenate([corner, corner + rng.uniform(0, 12, corner.shape)], axis=-1).astype(np.float32)
     levels = np.full((1, count), 2, np.int32)
     upstream = tf.constant(rng.normal(size=(1, count, 7, 7, 256)).astype(np.float32))
-    slow = module.roi_align_by_gather if sampling else module.roi_align_by_matrices
     pooled, gradients = [], []
-    for kernel in (slow, module.roi_align):
+    for kernel in (module.roi_align.plain, module.roi_align):
         with tf.GradientTape() as tape:
             tape.watch(feature)
             found = kernel({2: feature}, tf.constant(boxes), tf.constant(levels), 7, sampling, aligned)

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from fpn_tf import memory
+from fpn_tf.kernels import malloc
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
@@ -18,7 +18,7 @@ def test_freed_blocks_are_kept():
             np.ones(6_000_000, np.uint8)
             faults.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt)
 
-    memory.keep_freed()
+    malloc.keep_freed()
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
@@ -32,5 +32,5 @@ def test_what_a_library_lacks_is_not_called(monkeypatch):
         malloc = staticmethod(called.append)
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Library)
-    memory.keep_freed()
+    malloc.keep_freed()
     assert called == []

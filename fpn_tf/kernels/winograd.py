@@ -20,7 +20,7 @@ import tensorflow as tf
 ERROR = 3e-6  # of the root mean square
 POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
 TILE, WINDOW = 4, 6  # cells along a side
-NUMBERS = 2**23  # of transformed inputs that are held at once: 32 MiB
+MOST_HELD = 2**23  # transformed inputs at once: 32 MiB
 
 
 def _transforms():
@@ -45,30 +45,44 @@ MAP, KERNEL = tf.TensorSpec([None] * 4), tf.TensorSpec([3, 3, None, None])
 def one_function(*signature):
     """A tf.function for all layers, which stays a function in their graphs.
 
-    To be traced and optimised once; and for memory: nothing in it runs before its inputs are there.
+    To be traced and optimised once; and for memory: nothing in it runs before its inputs exist.
     """
     attributes = {"_noinline": True}
     return tf.function(input_signature=signature, autograph=False, experimental_attributes=attributes)
 
 
-@tf.custom_gradient
 def conv3x3(x, kernel):
-    """A 3x3 convolution with padding 1, float32: [B, H, W, C] -> [B, H, W, C'].
+    """See `fpn_tf.models.conv_norm.conv3x3`; float32. Both gradients are by Winograd's algorithm, too.
 
     Args:
         x: [B, H, W, C].
         kernel: [3, 3, C, C'].
     """
+    x, kernel = (tf.ensure_shape(t, t.shape) for t in map(tf.convert_to_tensor, (x, kernel)))
+    return tf.ensure_shape(_differentiable(x, kernel), [*x.shape[:3], kernel.shape[3]])
 
-    def gradient(upstream):
-        to_x = tf.ensure_shape(_map_gradient(upstream, kernel), x.shape)
-        return to_x, tf.ensure_shape(_kernel_gradient(x, upstream), kernel.shape)
 
-    return tf.ensure_shape(_convolve(x, kernel), [*x.shape[:3], kernel.shape[3]]), gradient
+@tf.function(input_signature=[MAP, KERNEL], autograph=False)
+def _differentiable(x, kernel):
+    """`_convolve` with its gradient.
+
+    A function for all layers, traced once: TensorFlow keeps every gradient that is registered, and with it
+    all tensors of the graph that it was registered in.
+    """
+
+    @tf.custom_gradient
+    def convolve(x, kernel):
+        def gradient(upstream):
+            return _map_gradient(upstream, kernel), _kernel_gradient(x, upstream)
+
+        return _convolve(x, kernel), gradient
+
+    return convolve(x, kernel)
 
 
 @one_function(MAP, KERNEL)
 def _convolve(x, kernel):
+    """[B, H, W, C] and [3, 3, C, C'] -> [B, H, W, C']."""
     channels, filters = tf.unstack(tf.shape(kernel)[2:])
     kernels = tf.reshape(tf.matmul(OF_KERNEL, tf.reshape(kernel, [9, -1])), [-1, channels, filters])
 
@@ -88,23 +102,26 @@ def _convolve(x, kernel):
 
 @one_function(MAP, KERNEL)
 def _map_gradient(upstream, kernel):
+    """[B, H, W, C'] and [3, 3, C, C'] -> [B, H, W, C]: a convolution with the kernel turned around."""
     return _convolve(upstream, tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2]))
 
 
 @one_function(MAP, MAP)
 def _kernel_gradient(x, upstream):
+    """[B, H, W, C] and [B, H, W, C'] -> [3, 3, C, C']: `_convolve` backwards, from products to the kernel."""
     channels, filters = tf.shape(x)[3], tf.shape(upstream)[3]
 
-    def add(total, rows):
-        tiles = _cells(upstream, rows, TILE, 0)
-        products = tf.matmul(OF_PRODUCTS, tf.reshape(tiles, [TILE**2, -1]), transpose_a=True)
-        products = tf.reshape(products, [WINDOW**2, -1, tf.shape(upstream)[3]])
-        return total + tf.matmul(_transformed_windows(x, rows), products, transpose_a=True)
+    def add_rows(total, rows):
+        tiles = tf.reshape(_cells(upstream, rows, TILE, border=0), [TILE**2, -1])
+        of_products = tf.matmul(OF_PRODUCTS, tiles, transpose_a=True)
+        of_products = tf.reshape(of_products, [WINDOW**2, -1, filters])  # [36, tiles, C']
+        # [36, tiles, C]^T [36, tiles, C'] -> [36, C, C']
+        return total + tf.matmul(_transformed_windows(x, rows), of_products, transpose_a=True)
 
-    start = tf.zeros([WINDOW**2, channels, filters])
-    total = tf.foldl(add, _parts(x), start, parallel_iterations=1)
-    kernels = tf.matmul(OF_KERNEL, tf.reshape(total, [WINDOW**2, -1]), transpose_a=True)
-    return tf.reshape(kernels, [3, 3, channels, filters])
+    nothing = tf.zeros([WINDOW**2, channels, filters])
+    of_transformed = tf.foldl(add_rows, _parts(x), nothing, parallel_iterations=1)
+    of_kernel = tf.matmul(OF_KERNEL, tf.reshape(of_transformed, [WINDOW**2, -1]), transpose_a=True)
+    return tf.reshape(of_kernel, [3, 3, channels, filters])
 
 
 def _tiles(cells):
@@ -113,14 +130,14 @@ def _tiles(cells):
 
 
 def _parts(x):
-    """Only for memory: the rows of tiles, through all images, in parts of at most `NUMBERS`.
+    """Only for memory: the rows of tiles, through all images, in parts of at most `MOST_HELD`.
 
     Returns:
         [parts, R] int32. The last ones may lie beyond the last image.
     """
     batch, height, width, channels = tf.unstack(tf.shape(x))
     rows = batch * _tiles(height)
-    most = tf.maximum(NUMBERS // (WINDOW**2 * _tiles(width) * channels), 1)
+    most = tf.maximum(MOST_HELD // (WINDOW**2 * _tiles(width) * channels), 1)
     parts = -(-rows // most)
     together = -(-rows // parts)
     return tf.reshape(tf.range(parts * together), [parts, together])
@@ -128,7 +145,7 @@ def _parts(x):
 
 def _transformed_windows(x, rows):
     """[B, H, W, C] -> [36, tiles, C], of all tiles in the given rows."""
-    windows = _cells(x, rows, WINDOW, 1)
+    windows = _cells(x, rows, WINDOW, border=1)
     return tf.reshape(tf.matmul(OF_WINDOWS, tf.reshape(windows, [WINDOW**2, -1])), tf.shape(windows))
 
 
@@ -144,9 +161,11 @@ def _cells(x, rows, side, border):
     _, height, width, channels = tf.unstack(tf.shape(x))
     image, row = rows // _tiles(height), rows % _tiles(height)
     steps = tf.range(side)[:, None] - border
-    down = (row * TILE + steps)[:, None, :, None]  # [side, 1, R, 1]
-    across = (tf.range(_tiles(width)) * TILE + steps)[None, :, None]  # [1, side, 1, columns]
-    inside = (down >= 0) & (down < height) & (across >= 0) & (across < width)
-    cells = tf.where(inside, (image[:, None] * height + down) * width + across, -1)
-    cells = tf.reshape(cells, [side**2, -1, 1])
-    return tf.gather_nd(tf.reshape(x, [-1, channels]), cells, bad_indices_policy="IGNORE")
+    y = row * TILE + steps  # [side, R]
+    x_of_cells = tf.range(_tiles(width)) * TILE + steps  # [side, columns]
+    # All four axes: [side, side, R, columns]
+    y, x_of_cells = y[:, None, :, None], x_of_cells[None, :, None, :]
+    inside = (y >= 0) & (y < height) & (x_of_cells >= 0) & (x_of_cells < width)
+    numbers = (image[:, None] * height + y) * width + x_of_cells
+    numbers = tf.reshape(tf.where(inside, numbers, -1), [side**2, -1, 1])
+    return tf.gather_nd(tf.reshape(x, [-1, channels]), numbers, bad_indices_policy="IGNORE")

@@ -11,7 +11,7 @@ def window_grid(map_sizes, canonical_sizes, padding):
     Args:
         map_sizes: {level: (H, W)}, numbers or scalar tensors; level l has stride 2^l.
         canonical_sizes: for each head, the size in pixels of the objects that it is for on level 2.
-        padding: share of that size by which the region of a mask is larger.
+        padding: share of that size by which the region of a segment is larger.
 
     Returns:
         Windows.

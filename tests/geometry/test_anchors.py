@@ -3,7 +3,7 @@ import oracles
 import pytest
 from keras import ops
 
-from fpn_tf.geometry.anchor_grid import anchor_grid, base_anchors
+from fpn_tf.geometry.boxes import anchor_grid, base_anchors
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 2)])
