@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -10,6 +11,8 @@ from fpn_tf.errors import PhotoError
 
 CANVAS_MULTIPLE = 32  # the coarsest backbone map has stride 32
 ORIENTATION = 0x0112  # an EXIF tag; 1 is upright
+Photo = np.ndarray | Image.Image | str | os.PathLike[str]  # the forms in which a user may have one
+PHOTO_FORMS = "expected uint8 [H, W, 3] in RGB, a PIL image or a path"
 
 
 def decode_rgb(data, name="photo"):
@@ -32,12 +35,17 @@ def decode_rgb(data, name="photo"):
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-            if image.mode.startswith(("I", "F")):  # 16-bit grey: convert() would clip it
-                image = Image.fromarray((np.asarray(image) / 256).clip(0, 255).astype(np.uint8))
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+            return _rgb(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "the file is empty" if not data else str(error).splitlines()[0]
         raise PhotoError(f"{name}: not a readable picture ({reason})") from None
+
+
+def _rgb(image):
+    """A PIL image of any mode as uint8 [H, W, 3]."""
+    if image.mode.startswith(("I", "F")):  # 16-bit grey: convert() would clip it
+        image = Image.fromarray((np.asarray(image) / 256).clip(0, 255).astype(np.uint8))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_rgb(path):
@@ -48,6 +56,43 @@ def read_rgb(path):
     except OSError as error:
         raise PhotoError(f"{path}: {error.strerror}") from None
     return decode_rgb(data, str(path))
+
+
+def photo_from(value: Photo) -> np.ndarray:
+    """A photo as an array, from whatever form a user has it in.
+
+    Args:
+        value: uint8 [H, W, 3] array in RGB, PIL image (of any mode; EXIF rotation is applied) or path.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        ValueError: another type, dtype or shape.
+        PhotoError: a path whose file is absent or no picture.
+    """
+    if isinstance(value, str | os.PathLike):
+        return read_rgb(value)
+    if isinstance(value, Image.Image):
+        return _rgb(ImageOps.exif_transpose(value))
+    if not isinstance(value, np.ndarray):
+        raise ValueError(f"{type(value).__name__}: {PHOTO_FORMS}")
+    if value.dtype != np.uint8 or value.ndim != 3 or value.shape[2] != 3 or 0 in value.shape:
+        raise ValueError(f"{value.dtype} array of shape {value.shape}: {PHOTO_FORMS}{_advice(value)}")
+    return value
+
+
+def _advice(array):
+    """A text for a message: what turns an array into a photo; "" where nothing is known to."""
+    if array.ndim == 4:
+        return "; a batch is given as a list of photos"
+    if array.dtype != np.uint8:
+        return "; values of 0..255 are converted by .astype('uint8')"
+    if array.ndim == 2:
+        return "; grey is repeated by np.stack([photo] * 3, axis=-1)"
+    if array.ndim == 3 and array.shape[2] == 4:
+        return "; alpha is dropped by photo[..., :3]"
+    return ""
 
 
 def upright_size(path):

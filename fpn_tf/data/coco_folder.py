@@ -1,22 +1,23 @@
-"""One's own photos: a folder and a COCO-format JSON file."""
+"""Photos in a folder, with their annotations in a COCO-format JSON file."""
 
 import math
 import pathlib
 
 from fpn_tf import photos
-from fpn_tf.data.dataset import from_coco_dict
+from fpn_tf.data.dataset import NO_FIELDS, from_coco_dict
 from fpn_tf.errors import DataError, PhotoError
 from fpn_tf.files import read_json
 
 SHOWN = 3  # offenders of a kind that a message names
 
 
-def load(annotations, images):
+def load(annotations, images, truth_fields=NO_FIELDS):
     """Reads the annotations and checks them whole.
 
     Args:
         annotations: path of the JSON file, with `images`, `annotations` and `categories`.
         images: folder that holds each image's `file_name`.
+        truth_fields: name -> TruthField, which every box's annotation must have.
 
     Returns:
         Dataset. Images without `width` and `height` get them from the photo's header.
@@ -36,10 +37,10 @@ def load(annotations, images):
     def read_size(image):
         return photos.upright_size(path(image))
 
-    gone = [
+    missing = [
         f"{path(i)}: no such file, named by image {i['id']}" for i in coco["images"] if not path(i).is_file()
     ]
-    _raise_all(annotations, [gone])
+    _raise_all(annotations, [missing])
     for image in coco["images"]:
         if "width" not in image or "height" not in image:
             try:
@@ -47,7 +48,12 @@ def load(annotations, images):
             except PhotoError as error:
                 raise DataError(str(error)) from None
     return from_coco_dict(
-        coco, lambda image: path(image).read_bytes(), lambda image: str(path(image)), read_size
+        coco,
+        lambda image: path(image).read_bytes(),
+        lambda image: str(path(image)),
+        read_size,
+        truth_fields,
+        annotations,
     )
 
 
@@ -61,20 +67,13 @@ def check(coco, name):
     Raises:
         DataError: every kind of mistake with its count and the first few offenders, in one line.
     """
-    if not isinstance(coco, dict):
-        kind = type(coco).__name__
-        raise DataError(f"{name}: found a {kind}; expected an object with images, annotations, categories")
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(coco.get(key), list):
-            raise DataError(
-                f"{name}: no list '{key}'; expected COCO format (images, annotations, categories)"
-            )
+    check_lists(coco, name)
     for key, what in (("images", "photo"), ("categories", "class")):
         if not coco[key]:
             raise DataError(f"{name}: '{key}' is empty; expected at least one {what}")
     _raise_all(name, [_bad_entries(coco["categories"], "categories", _bad_category)])
     _raise_all(name, [_bad_entries(coco["images"], "images", _bad_image)])
-    _raise_all(name, [_bad_entries(coco["annotations"], "annotations", _no_object)])
+    _raise_all(name, [_bad_entries(coco["annotations"], "annotations", _bad_annotation)])
     _raise_all(name, [_repeated(coco, key) for key in ("categories", "images", "annotations")])
 
     image_ids = {image["id"] for image in coco["images"]}
@@ -98,19 +97,31 @@ def check(coco, name):
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
 
 
+def check_lists(coco, name):
+    """Raises DataError unless `coco` is a dict with COCO's three lists."""
+    if not isinstance(coco, dict):
+        kind = type(coco).__name__
+        raise DataError(f"{name}: found a {kind}; expected an object with images, annotations, categories")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(coco.get(key), list):
+            raise DataError(
+                f"{name}: no list '{key}'; expected COCO format (images, annotations, categories)"
+            )
+
+
 def _raise_all(name, kinds):
-    """Raises DataError where any of the lists of messages, one for each kind of mistake, has some."""
-    told = []
+    """Raises DataError unless all lists of messages, one for each kind of mistake, are empty."""
+    parts = []
     for messages in filter(None, kinds):
         more = f" ({len(messages)} such)" if len(messages) > SHOWN else ""
-        told.append("; ".join(messages[:SHOWN]) + more)
-    if told:
-        raise DataError(f"{name}: {'; '.join(told)}")
+        parts.append("; ".join(messages[:SHOWN]) + more)
+    if parts:
+        raise DataError(f"{name}: {'; '.join(parts)}")
 
 
 def _bad_entries(entries, key, problem):
-    found = ((f"{key}[{i}]", problem(entry)) for i, entry in enumerate(entries))
-    return [f"{where}{told}" for where, told in found if told]
+    problems = ((f"{key}[{i}]", problem(entry)) for i, entry in enumerate(entries))
+    return [f"{where}{text}" for where, text in problems if text]
 
 
 def _bad_category(category):
@@ -130,7 +141,7 @@ def _bad_image(image):
     return ""
 
 
-def _no_object(annotation):
+def _bad_annotation(annotation):
     if not isinstance(annotation, dict):
         return f" = {annotation}: expected an object"
     if not _is_whole(annotation.get("id", 0)):
@@ -139,12 +150,12 @@ def _no_object(annotation):
 
 
 def _repeated(coco, key):
-    seen, found = set(), []
+    seen, messages = set(), []
     for i, entry in enumerate(coco[key]):
         if entry.get("id") in seen:
-            found.append(f"{key}[{i}].id = {entry['id']}: stands there twice; ids must differ")
+            messages.append(f"{key}[{i}].id = {entry['id']}: is used twice; ids must differ")
         seen.add(entry.get("id", ("none", i)))
-    return found
+    return messages
 
 
 def _is_whole(value):

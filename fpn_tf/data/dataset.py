@@ -1,10 +1,31 @@
 """A detection data set as the rest of the program sees it, wherever it came from."""
 
 import dataclasses
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from fpn_tf.errors import DataError
+from fpn_tf.structures import NUMBER_KINDS, TruthField
+
+BATCH_KEYS = (
+    "images",
+    "image_sizes",
+    "boxes",
+    "classes",
+    "valid",
+    "sample_seeds",
+    "indices",
+    "segments",
+    "proposal_boxes",
+    "proposal_valid",
+)
+SHOWN = 3  # mistakes in a field that a message names
+
+
+NO_FIELDS: Mapping[str, Any] = types.MappingProxyType({})
 
 
 class Record(NamedTuple):
@@ -15,18 +36,9 @@ class Record(NamedTuple):
     size: tuple[int, int]  # (height, width) in pixels, upright
     boxes: Any  # [G, 4] float32, pixels of the photo
     classes: Any  # [G] int32, 1..K
-    segmentations: tuple = ()  # of the boxes, as in COCO's annotations; None where there is none
-    proposals: Any = None  # [P, 4] float32, pixels of the photo, best first; None: there are none
-
-
-def scale_to(record, size):
-    """What turns boxes of a Record's photo into those of the photo resized to (height, width): [4]."""
-    return np.asarray([size[1] / record.size[1], size[0] / record.size[0]] * 2, np.float32)
-
-
-def boxes_at(record, size):
-    """The boxes of a Record [G, 4] float32, in pixels of the photo resized to (height, width)."""
-    return record.boxes * scale_to(record, size)
+    segmentations: tuple = ()  # of the boxes, as in COCO's annotations; None for a box without one
+    proposals: Any = None  # [P, 4] float32, pixels of the photo, best first; None: the data set has none
+    fields: Mapping[str, Any] = NO_FIELDS  # truth field's name -> [G, *shape]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +50,10 @@ class Dataset:
         read_bytes: index into `records` -> the encoded photo.
         read_size: index into `records` -> (height, width) that the photo itself tells, upright.
         class_names: of classes 1..K.
-        category_ids: the data set's own ids of classes 1..K.
+        category_ids: the data set's ids of classes 1..K.
         coco: the ground truth as a COCO dict (`images`, `annotations`, `categories`), crowd
             regions included.
+        truth_fields: name -> TruthField, which the records' `fields` hold.
     """
 
     records: list[Record]
@@ -49,6 +62,7 @@ class Dataset:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     coco: dict
+    truth_fields: Mapping[str, TruthField] = dataclasses.field(default_factory=dict)
 
     @property
     def has_proposals(self):
@@ -56,7 +70,20 @@ class Dataset:
         return bool(self.records) and self.records[0].proposals is not None
 
 
-def from_coco_dict(coco, read_bytes_of, name, read_size_of):
+def check_truth_fields(truth_fields):
+    """Raises DataError for a field with the name of something else in a batch, or of no number's dtype."""
+    for name, field in truth_fields.items():
+        if name in BATCH_KEYS:
+            raise DataError(f"truth field '{name}': expected another name; a batch holds {name} already")
+        try:
+            is_number = np.dtype(field.dtype).kind in NUMBER_KINDS
+        except TypeError:
+            is_number = False
+        if not is_number:
+            raise DataError(f"truth field '{name}': dtype {field.dtype}: expected one of numbers or bool")
+
+
+def from_coco_dict(coco, read_bytes_of, name, read_size_of, truth_fields=NO_FIELDS, source="annotations"):
     """A Dataset from ground truth in COCO's form.
 
     Category ids (with gaps or not) become classes 1..K in the order of `categories`. Boxes are
@@ -68,24 +95,36 @@ def from_coco_dict(coco, read_bytes_of, name, read_size_of):
         read_bytes_of: image dict -> the encoded photo.
         name: image dict -> its name for messages.
         read_size_of: image dict -> (height, width) of the photo, from its header.
+        truth_fields: name -> TruthField, to be read from the annotations of the boxes.
+        source: name of the file or data set, for messages.
+
+    Raises:
+        DataError: a box whose annotation lacks one of `truth_fields`, or has another kind of value.
     """
+    check_truth_fields(truth_fields)
     category_ids = tuple(c["id"] for c in coco["categories"])
     class_of = {category: i for i, category in enumerate(category_ids, start=1)}
     by_image = {image["id"]: [] for image in coco["images"]}
-    for annotation in coco["annotations"]:
+    for index, annotation in enumerate(coco["annotations"]):
         if not annotation.get("iscrowd", 0):
-            by_image[annotation["image_id"]].append(annotation)
-    records = []
+            by_image[annotation["image_id"]].append((index, annotation))
+    records, mistakes = [], []
     for image in coco["images"]:
-        annotations = by_image[image["id"]]
+        annotations = [annotation for _, annotation in by_image[image["id"]]]
         corners = np.asarray([a["bbox"] for a in annotations], np.float32).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
         corners = np.clip(corners, 0, [image["width"], image["height"]] * 2).astype(np.float32)
         good = np.all(corners[:, 2:] > corners[:, :2], axis=1)
         classes = np.asarray([class_of[a["category_id"]] for a in annotations], np.int32)
         size = (image["height"], image["width"])
-        shapes = tuple(a.get("segmentation") for a, kept in zip(annotations, good) if kept)
-        records.append(Record(image["id"], name(image), size, corners[good], classes[good], shapes))
+        kept = [entry for entry, is_good in zip(by_image[image["id"]], good) if is_good]
+        shapes = tuple(annotation.get("segmentation") for _, annotation in kept)
+        fields = {key: _field_of(kept, key, field, mistakes) for key, field in truth_fields.items()}
+        record = Record(image["id"], name(image), size, corners[good], classes[good], shapes, fields=fields)
+        records.append(record)
+    if mistakes:
+        more = f" ({len(mistakes)} such)" if len(mistakes) > SHOWN else ""
+        raise DataError(f"{source}: {'; '.join(mistakes[:SHOWN])}{more}")
     images = coco["images"]
     return Dataset(
         records=records,
@@ -94,4 +133,20 @@ def from_coco_dict(coco, read_bytes_of, name, read_size_of):
         class_names=tuple(c["name"] for c in coco["categories"]),
         category_ids=category_ids,
         coco=coco,
+        truth_fields=dict(truth_fields),
     )
+
+
+def _field_of(annotations, name, field, mistakes):
+    """A truth field [G, *shape] of (index, annotation) pairs; what has no such value joins `mistakes`."""
+    values = np.zeros((len(annotations), *field.shape), field.dtype)
+    for row, (index, annotation) in enumerate(annotations):
+        where = f"annotations[{index}] (id {annotation['id']})"
+        value = field.value(annotation[name]) if name in annotation else None
+        if name not in annotation:
+            mistakes.append(f"{where}: no '{name}'; expected {field}")
+        elif value is None:
+            mistakes.append(f"{where}: {name} = {str(annotation[name])[:40]}; expected {field}")
+        else:
+            values[row] = value
+    return values

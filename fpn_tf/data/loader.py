@@ -1,27 +1,15 @@
 """Reads what a BatchPlan asks for: photos and boxes as NumPy arrays, padded to a batch."""
 
 import threading
-from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
 
 from fpn_tf import photos
-from fpn_tf.data import masks
-from fpn_tf.data.dataset import scale_to
-from fpn_tf.data.plan import canvas_for, training_canvases
+from fpn_tf.data import segments
+from fpn_tf.data.plan import canvas_for, preprocessor_of, training_canvases
+from fpn_tf.data.transforms import Draw, Example, Tools, paint, transformed
 from fpn_tf.errors import DataError, PhotoError
-
-
-class Example(NamedTuple):
-    """A photo and what belongs to it, as they will be shown."""
-
-    photo: Any  # uint8 [h, w, 3], not resized yet
-    size: tuple[int, int]  # (height, width) to show it at; boxes are in its pixels
-    boxes: Any  # [G, 4] float32
-    classes: Any  # [G] int32
-    proposals: Any  # [P, 4] float32, or None
-    masks: Any  # uint8 [G, S, S], or None; see fpn_tf.data.masks
 
 
 class Loader:
@@ -30,21 +18,30 @@ class Loader:
     Args:
         dataset: Dataset.
         data: DataConfig.
+        canvas: (height, width) of all training batches. None: each has one of
+            `plan.training_canvases`.
 
     Raises:
         ConfigError: `data.fast_resize` without OpenCV.
     """
 
-    def __init__(self, dataset, data):
+    def __init__(self, dataset, data, canvas=None):
         self.dataset, self.data = dataset, data
-        self._training_photos = photos
+        self._canvases = [canvas] if canvas else training_canvases(data)
+        preprocessor = preprocessor_of(data)
+        self._tools = self._training_tools = Tools(preprocessor, photos)
         if data.fast_resize:
             from fpn_tf import fast_photos
 
-            self._training_photos = fast_photos
+            self._training_tools = Tools(preprocessor, fast_photos)
         self.bad = {}  # index -> message
         self.failure = None  # the message of the DataError that ended the reading, if any
         self._lock = threading.Lock()
+
+    @property
+    def pixel_dtype(self):
+        """The NumPy dtype of the images."""
+        return self._tools.preprocessor.pixel_dtype
 
     def training_batch(self, plan):
         """The (x, y) of a training step, see `fpn_tf.FasterRCNN`.
@@ -54,7 +51,7 @@ class Loader:
         Raises:
             DataError: too many unreadable files.
         """
-        examples, tools = [], self._training_photos
+        examples, tools = [], self._training_tools
         for slot, index in enumerate(plan.indices):
             example = self._load(index, plan, slot, tools)
             while example is None:
@@ -66,85 +63,84 @@ class Loader:
     def evaluation_batch(self, plan):
         """The readable images of a batch and their `indices` into the records.
 
-        Where there are none, a blank image of index -1.
+        A batch without one holds a blank image of index -1.
         """
         wanted = [(i, slot) for slot, i in enumerate(plan.indices) if i >= 0]
-        loaded = [(i, self._load(i, plan, slot)) for i, slot in wanted]
+        loaded = [(i, self._load(i, plan, slot, self._tools)) for i, slot in wanted]
         loaded = [(i, example) for i, example in loaded if example is not None] or [(-1, self._blank())]
         indices = np.asarray([i for i, _ in loaded], np.int32)
-        return self._batch([example for _, example in loaded], plan.canvas) | {"indices": indices}
+        return self._batch([example for _, example in loaded], plan.canvas, self._tools) | {
+            "indices": indices
+        }
 
     def _blank(self):
         photo, nothing = np.zeros((1, 1, 3), np.uint8), np.zeros((0, 4), np.float32)
         proposals = nothing if self.dataset.has_proposals else None
-        grids = np.zeros((0, masks.GRID, masks.GRID), np.uint8) if self.data.masks else None
-        return Example(photo, (1, 1), nothing, np.zeros(0, np.int32), proposals, grids)
+        grids = np.zeros((0, segments.GRID, segments.GRID), np.uint8) if self.data.segments else None
+        fields = {
+            name: np.zeros((0, *field.shape), field.dtype)
+            for name, field in self.dataset.truth_fields.items()
+        }
+        return Example(photo, (1, 1), nothing, np.zeros(0, np.int32), proposals, grids, fields)
 
-    def _load(self, index, plan, slot, tools=photos):
-        """An Example, by the functions of `tools`; None for an unreadable photo."""
+    def _load(self, index, plan, slot, tools):
+        """An Example as `plan` shows it; None for an unreadable photo."""
         record = self.dataset.records[index]
         if index in self.bad:
             return None
         try:
-            photo = tools.decode_rgb(self.dataset.read_bytes(int(index)), record.name)
+            photo = tools.photos.decode_rgb(self.dataset.read_bytes(int(index)), record.name)
             if photo.shape[:2] != tuple(record.size):
-                found, told = (f"{w}x{h}" for h, w in (photo.shape[:2], record.size))
-                raise PhotoError(f"{record.name}: is {found} pixels; the annotations say {told}")
+                actual, annotated = (f"{w}x{h}" for h, w in (photo.shape[:2], record.size))
+                raise PhotoError(f"{record.name}: is {actual} pixels; the annotations say {annotated}")
         except (PhotoError, OSError) as error:
             self._report(index, str(error))
             return None
-        size = photos.resized_size(record.size, plan.short_sides[slot], self.data.max_side, self.data.resize)
-        scale = scale_to(record, size)
-        boxes, proposals = record.boxes * scale, None
-        if record.proposals is not None:
-            proposals = record.proposals * scale
-        shapes = self._masks(record) if self.data.masks else None
-        if plan.flips[slot]:  # before it is enlarged: fewer pixels to move
-            photo = tools.mirrored(photo)
-            boxes = _mirrored(boxes, size[1])
-            if proposals is not None:
-                proposals = _mirrored(proposals, size[1])
-            if shapes is not None:
-                shapes = shapes[:, :, ::-1]
-        return Example(photo, size, boxes, record.classes, proposals, shapes)
+        shapes = self._segments(record) if self.data.segments else None
+        whole = Example(
+            photo, record.size, record.boxes, record.classes, record.proposals, shapes, record.fields
+        )
+        draw = Draw(int(plan.short_sides[slot]), bool(plan.flips[slot]))
+        return transformed(whole, draw, (), tools)
 
-    def _masks(self, record):
+    def _segments(self, record):
         grids = [
-            masks.in_box(masks.rasterise(segmentation, record.size), box)
+            segments.in_box(segments.rasterise(segmentation, record.size), box)
             for segmentation, box in zip(record.segmentations, record.boxes)
         ]
-        return np.asarray(grids, np.uint8).reshape(-1, masks.GRID, masks.GRID)
+        return np.asarray(grids, np.uint8).reshape(-1, segments.GRID, segments.GRID)
 
-    def _batch(self, examples, canvas, tools=photos):
+    def _batch(self, examples, canvas, tools):
         """Resizes and stacks what `_load` gives; boxes are padded to the most of any image."""
         batch = {
-            "images": np.empty((len(examples), *canvas, 3), photos.pixel_dtype(self.data.resize)),
+            "images": np.empty((len(examples), *canvas, 3), self.pixel_dtype),
             "image_sizes": np.asarray([example.size for example in examples], np.int32).reshape(-1, 2),
         }
         batch["boxes"], batch["valid"] = _padded([example.boxes for example in examples])
         batch["classes"] = _padded([example.classes for example in examples])[0]
-        if self.data.masks:
-            batch["masks"] = _padded([example.masks for example in examples])[0]
+        for name in self.dataset.truth_fields:
+            batch[name] = _padded([example.fields[name] for example in examples])[0]
+        if self.data.segments:
+            batch["segments"] = _padded([example.segments for example in examples])[0]
         if self.dataset.has_proposals:
             boxes, valid = _padded([example.proposals for example in examples])
             batch |= {"proposal_boxes": boxes, "proposal_valid": valid}
-        for image, (photo, (height, width), *_) in zip(batch["images"], examples):
-            tools.resize_into(image[:height, :width], photo, self.data.resize)
-            image[height:], image[:height, width:] = 0, 0
+        for image, example in zip(batch["images"], examples):
+            paint(image, example, tools)
         return batch
 
     def _successor(self, index, canvas):
         """The next record after `index` that fits the same canvas and is not known to be bad."""
-        records, canvases = self.dataset.records, training_canvases(self.data)
+        records = self.dataset.records
         for step in range(1, len(records)):
             other = (index + step) % len(records)
-            fits = canvas_for(records[other].size, self.data, canvases) == canvas
+            fits = canvas_for(records[other].size, self.data, self._canvases) == canvas
             if fits and other not in self.bad and (self.data.keep_empty or len(records[other].boxes)):
                 return other
         raise self._failed(f"{records[index].name}: no readable photo of this shape is left")
 
     def _failed(self, message):
-        # tf.data reports a Python error as text with a traceback; who iterates reads it here.
+        # tf.data reports a Python error as text with a traceback; `evaluator.reading_errors` takes this one.
         self.failure = message
         return DataError(message)
 
@@ -170,10 +166,6 @@ def _padded(parts):
     for i, part in enumerate(parts):
         values[i, : len(part)], filled[i, : len(part)] = part, True
     return values, filled
-
-
-def _mirrored(boxes, width):
-    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
 def allowed_bad_files(count, data):

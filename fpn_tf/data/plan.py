@@ -1,23 +1,26 @@
-"""Which images a step sees, and how: pure functions of (seed, step).
+"""The images of every step, their sizes and flips: pure functions of (seed, step).
 
-Nothing is read here. A step's batch holds images of one canvas only (portrait, landscape), so
+No photo is read for it. A step's batch holds images of one canvas only (portrait, landscape), so
 that little of it is padding; an epoch deals every image once into the batch of its canvas, and
 what does not fill a batch waits for the next epoch.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 
 from fpn_tf import photos
 from fpn_tf.errors import DataError
+from fpn_tf.preprocessing import Preprocessor
 
 ORDER_STREAM, LOOK_STREAM = 1, 2  # separate the uses of the seed
-ASPECTS = (4 / 3,)  # besides max_side / short_side: the aspect ratio of most cameras
+SHARED_FIELDS = ("short_side", "max_side", "resize", "category_ids", "class_names")  # with Preprocessor
+ASPECTS = (4 / 3,)  # of training canvases, besides max_side / short_side: that of most cameras
 
 
 class BatchPlan(NamedTuple):
-    """What goes into a batch; arrays have one entry per image."""
+    """The images of a batch and the draws for each; arrays have one entry per image."""
 
     step: int
     canvas: tuple[int, int]  # (height, width)
@@ -25,6 +28,16 @@ class BatchPlan(NamedTuple):
     short_sides: np.ndarray  # pixels
     flips: np.ndarray  # bool
     sample_seeds: np.ndarray  # int32, seeds of anchor and RoI sampling
+
+
+def preprocessor_of(data):
+    """The Preprocessor that a DataConfig describes; the backbone's pixel format is its default."""
+    return Preprocessor(**{name: getattr(data, name) for name in SHARED_FIELDS})
+
+
+def shown_by(preprocessor, data):
+    """A DataConfig with the sizes, resizing and classes of a Preprocessor in place of those it has."""
+    return dataclasses.replace(data, **{name: getattr(preprocessor, name) for name in SHARED_FIELDS})
 
 
 def training_canvases(data):
@@ -41,7 +54,8 @@ def training_canvases(data):
 
 def canvas_for(size, data, canvases):
     """The smallest of `canvases` that holds a photo of `size` at every training scale."""
-    sizes = [photos.resized_size(size, side, data.max_side, data.resize) for side in data.train_sides]
+    preprocessor = preprocessor_of(data)
+    sizes = [preprocessor.shown_size(size, side) for side in data.train_sides]
     height, width = np.max(sizes, axis=0)
     return next(c for c in canvases if c[0] >= height and c[1] >= width)
 
@@ -50,7 +64,7 @@ def usable_indices(records, data):
     """Indices of the records to train on: those with boxes, or all with `data.keep_empty`.
 
     Raises:
-        DataError: there are none.
+        DataError: no record is usable.
     """
     usable = [i for i, record in enumerate(records) if data.keep_empty or len(record.boxes)]
     if not usable:
@@ -80,13 +94,13 @@ def training_plan(records, data, batch_size, seed, first_step=0):
             pending.append(index)
             if len(pending) == batch_size:
                 if step >= first_step:
-                    yield _look(step, canvas_of[index], np.asarray(pending), data, seed)
+                    yield _drawn_plan(step, canvas_of[index], np.asarray(pending), data, seed)
                 pending.clear()
                 step += 1
         epoch += 1
 
 
-def _look(step, canvas, indices, data, seed):
+def _drawn_plan(step, canvas, indices, data, seed):
     """Draws scale, flip and sampling seed of every image of a step."""
     draw = np.random.default_rng([seed, LOOK_STREAM, step])
     count = len(indices)
@@ -108,15 +122,15 @@ def split(plan, parts):
 
 
 def evaluation_plan(records, data, batch_size):
-    """Every record once, unflipped, in batches of equal canvases (the image's own, tight).
+    """Every record once, unflipped, in batches of equal canvases (tight around the image).
 
     Returns:
         A list of BatchPlan; the last of a canvas may be smaller than `batch_size`.
     """
-    by_canvas = {}
+    by_canvas, preprocessor = {}, preprocessor_of(data)
     for index, record in enumerate(records):
-        size = photos.resized_size(record.size, data.short_side, data.max_side, data.resize)
-        by_canvas.setdefault(photos.canvas_size(size), []).append(index)
+        canvas = preprocessor.canvas_size(preprocessor.shown_size(record.size))
+        by_canvas.setdefault(canvas, []).append(index)
     plans = []
     for canvas, indices in sorted(by_canvas.items()):
         for start in range(0, len(indices), batch_size):

@@ -16,11 +16,11 @@ from fpn_tf.files import written_whole
 KEYS = ("image_ids", "counts", "boxes", "scores")
 
 
-def write(path, found):
+def write(path, proposals):
     """Writes {image id: Detections or Proposals of a photo, best first}, whole or not at all."""
-    parts = list(found.values())
+    parts = list(proposals.values())
     arrays = {
-        "image_ids": np.asarray(list(found), np.int64),
+        "image_ids": np.asarray(list(proposals), np.int64),
         "counts": np.asarray([len(part.scores) for part in parts], np.int64),
         "boxes": np.concatenate([np.zeros((0, 4)), *(part.boxes for part in parts)]).astype(np.float32),
         "scores": np.concatenate([np.zeros(0), *(part.scores for part in parts)]).astype(np.float32),
@@ -36,7 +36,7 @@ def read(path):
         DataError: it is absent or of another form.
     """
     try:
-        # Opened here: where the file is damaged, np.load would leave it open.
+        # Opened by hand: np.load would leave a damaged file open.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             image_ids, counts, boxes, scores = (arrays[key] for key in KEYS)
     except OSError as error:
@@ -67,12 +67,14 @@ def attach(dataset, path, limit):
     Raises:
         DataError: the file is no such file, or lacks an image.
     """
-    found = read(path)
-    missing = [record.image_id for record in dataset.records if record.image_id not in found]
+    proposals_of = read(path)
+    missing = [record.image_id for record in dataset.records if record.image_id not in proposals_of]
     if missing:
         raise DataError(
             f"{path}: has no proposals for {len(missing)} of {len(dataset.records)} images, such as "
             f"{missing[0]}; expected the file made from these annotations"
         )
-    records = [record._replace(proposals=found[record.image_id][0][:limit]) for record in dataset.records]
+    records = [
+        record._replace(proposals=proposals_of[record.image_id][0][:limit]) for record in dataset.records
+    ]
     return dataclasses.replace(dataset, records=records)

@@ -1,10 +1,10 @@
 """`shapes` and `octaves`: generated detection sets, as TFDS builders with COCO's features and masks.
 
 Five classes that differ by outline alone: fill, size and rotation are random, backgrounds are
-textured, unlabelled scribbles and blobs distract, objects overlap, some images hold none. Every
+textured, unlabelled scribbles and blobs distract, objects overlap, a few images hold none. Every
 image is a pure function of (scene, split, index), so that a set is the same everywhere.
 
-`shapes` is for a first run: small images, few objects. `octaves` is for comparing pyramids: as
+`shapes` is for a first run: small images, few objects. `octaves` is for comparing necks: as
 many objects in each of five octaves of size, 6 to 190 pixels, and clutter.
 """
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw
-from pycocotools import mask as masks
+from pycocotools import mask as coco_masks
 
 CLASSES = ("circle", "square", "triangle", "cross", "crescent")
 SIZES = ((128, 160), (160, 128))  # (height, width): landscape and portrait
@@ -24,7 +24,7 @@ OVERSAMPLING = 4  # outlines are drawn larger and averaged down
 
 
 class Scene(NamedTuple):
-    """What the images of a set look like."""
+    """The settings by which a set's images are drawn."""
 
     sizes: tuple  # (height, width) of the images
     distractors: tuple  # fewest, most
@@ -85,7 +85,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split):
         first_id = 1 + sum(count for name, count in SPLITS.items() if name < split)
         for index in range(SPLITS[split]):
-            image, objects, found = draw_example(split, index, self.SCENE)
+            image, objects, masks = draw_example(split, index, self.SCENE)
             height, width = image.shape[:2]
             image_id = first_id + index
             yield (
@@ -103,9 +103,9 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
                             "id": image_id * 100 + number,
                             "is_crowd": False,
                             "label": label,
-                            "mask": masks.encode(np.asfortranarray(mask))["counts"].decode(),
+                            "mask": coco_masks.encode(np.asfortranarray(mask))["counts"].decode(),
                         }
-                        for number, ((label, (x1, y1, x2, y2), area), mask) in enumerate(zip(objects, found))
+                        for number, ((label, (x1, y1, x2, y2), area), mask) in enumerate(zip(objects, masks))
                     ],
                 },
             )
@@ -135,7 +135,7 @@ def draw_example(split, index, scene=SHAPES):
     for _ in range(draw.integers(scene.distractors[0], scene.distractors[1] + 1)):
         _scribble(draw, image)
     sides = np.zeros(0) if draw.random() < scene.empty else scene.draw_sides(draw)
-    owner = np.zeros(size, np.int32)  # which object a pixel shows, 0 for none
+    owner = np.zeros(size, np.int32)  # the number of the object that a pixel shows, 0 for none
     labels, areas = [], [0]
     for side in np.sort(sides)[::-1]:  # large ones first: what is drawn later lies on top
         for _ in range(10):  # tries to find a place that hides too little of the others
@@ -151,9 +151,9 @@ def draw_example(split, index, scene=SHAPES):
                 _paint(draw, image[place], mask)
                 break
     image += draw.standard_normal(image.shape, np.float32) * np.float32(draw.uniform(1, 8))
-    found = [(owner == number).astype(np.uint8) for number in range(1, len(labels) + 1)]
-    objects = [(label, *_extent(mask)) for label, mask in zip(labels, found)]
-    return np.clip(image, 0, 255).astype(np.uint8), objects, found
+    masks = [(owner == number).astype(np.uint8) for number in range(1, len(labels) + 1)]
+    objects = [(label, *_extent(mask)) for label, mask in zip(labels, masks)]
+    return np.clip(image, 0, 255).astype(np.uint8), objects, masks
 
 
 def _extent(mask):
@@ -265,10 +265,10 @@ def _place(draw, outline, size):
 
 
 def _paint(draw, patch, mask):
-    """Fills `mask` in `patch`, in place, with a colour unlike what was there, sometimes striped."""
-    under = (patch * mask[..., None]).sum(axis=(0, 1)) / mask.sum()
+    """Fills `mask` in `patch`, in place, with a colour unlike the one it covers, sometimes striped."""
+    covered = (patch * mask[..., None]).sum(axis=(0, 1)) / mask.sum()
     colors = draw.uniform(0, 255, (8, 3))
-    color = colors[np.argmax(np.abs(colors - under).sum(axis=1) > 160)]
+    color = colors[np.argmax(np.abs(colors - covered).sum(axis=1) > 160)]
     if draw.random() < 0.35:
         color = color + _stripes(draw, mask.shape)[..., None] * draw.uniform(-45, 45, 3)
     _blend(patch, color, mask[..., None])

@@ -1,4 +1,4 @@
-"""What a data set holds, and what is doubtful about it: told before the first step."""
+"""The contents of a data set in numbers, and doubtful entries, which a run prints before its first step."""
 
 import concurrent.futures
 import itertools
@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fpn_tf import photos
-from fpn_tf.config import PYRAMIDS
-from fpn_tf.data.dataset import boxes_at
+from fpn_tf.catalogue import NECKS
 from fpn_tf.data.loader import allowed_bad_files
+from fpn_tf.data.plan import preprocessor_of
 from fpn_tf.errors import DataError, PhotoError
-from fpn_tf.geometry.anchor_grid import cell_anchors
+from fpn_tf.geometry.boxes import cell_anchors
 
 SHOWN = 3  # offenders of a finding that are named
 TOLERANCE = 1.0  # pixels by which a box may reach outside its photo unremarked
@@ -41,7 +40,7 @@ class Histogram(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What a data set holds."""
+    """The contents of a data set in numbers."""
 
     photos: int
     boxes: int
@@ -55,7 +54,7 @@ class Survey(NamedTuple):
     findings: list[Finding]
 
 
-def survey(dataset, config):
+def survey_of(dataset, config):
     """A Survey of a data set under a config's resizing and anchors.
 
     Args:
@@ -66,7 +65,7 @@ def survey(dataset, config):
     classes = np.concatenate([r.classes for r in records])
     per_class = np.bincount(classes, minlength=len(dataset.class_names) + 1)[1:].tolist()
     sizes = np.asarray([r.size for r in records], float)
-    boxes = np.concatenate([boxes_at(r, _shown_size(r, config.data)) for r in records])
+    boxes = np.concatenate([boxes for boxes, _ in _shown(records, config.data)])
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     return Survey(
         photos=len(records),
@@ -100,8 +99,8 @@ def annotation_findings(dataset):
     bare = [f"image {r.image_id}" for r in dataset.records if not len(r.boxes)]
     return _findings(
         {
-            "boxes have no area inside their photo, left out": [_told(a) for a in flat],
-            "boxes reach outside their photo, clipped": [_told(a) for a in outside],
+            "boxes have no area inside their photo, left out": [_in_words(a) for a in flat],
+            "boxes reach outside their photo, clipped": [_in_words(a) for a in outside],
             "classes without a box": empty,
             "photos without a box": bare,
         }
@@ -111,7 +110,7 @@ def annotation_findings(dataset):
 def file_findings(dataset):
     """Findings in the photos' headers: files that are no pictures or of another size than annotated."""
 
-    def look(index):
+    def finding_in(index):
         record = dataset.records[index]
         try:
             size = tuple(dataset.read_size(index))
@@ -123,11 +122,11 @@ def file_findings(dataset):
         return None
 
     with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
-        looks = [look for look in pool.map(look, range(len(dataset.records))) if look]
+        findings = list(filter(None, pool.map(finding_in, range(len(dataset.records)))))
     return _findings(
         {
-            "photos cannot be read": [told for kind, told in looks if kind == "unreadable"],
-            "photos are not of the annotated size": [told for kind, told in looks if kind == "resized"],
+            "photos cannot be read": [text for kind, text in findings if kind == "unreadable"],
+            "photos are not of the annotated size": [text for kind, text in findings if kind == "resized"],
         }
     )
 
@@ -142,18 +141,18 @@ def check_files(dataset, data):
     Raises:
         DataError: more bad files than `data.max_bad_fraction` forgives.
     """
-    found = file_findings(dataset)
-    count = sum(finding.count for finding in found)
+    findings = file_findings(dataset)
+    count = sum(finding.count for finding in findings)
     if count > allowed_bad_files(len(dataset.records), data):
         raise DataError(
             f"{count} of {len(dataset.records)} photos cannot be used, more than "
-            f"data.max_bad_fraction={data.max_bad_fraction}: {'; '.join(map(str, found))}"
+            f"data.max_bad_fraction={data.max_bad_fraction}: {'; '.join(map(str, findings))}"
         )
-    return found
+    return findings
 
 
 def anchor_coverage(records, config):
-    """How well the anchors fit the boxes.
+    """The shares of the boxes that the anchors fit.
 
     Args:
         records: of a data set.
@@ -164,17 +163,16 @@ def anchor_coverage(records, config):
         least 0.5, at least 0.7)}; sizes by the area in the photo, the IoU in the resized one.
     """
     best, areas = [], []
-    for record in records:
-        size = _shown_size(record, config.data)
-        best.append(best_anchor_iou(boxes_at(record, size), photos.canvas_size(size), config.model))
+    for record, (boxes, canvas) in zip(records, _shown(records, config.data)):
+        best.append(best_anchor_iou(boxes, canvas, config.model))
         areas.append(np.prod(record.boxes[:, 2:] - record.boxes[:, :2], axis=1))
     best, areas = np.concatenate(best), np.concatenate(areas)
-    found = {}
+    coverage = {}
     for name, (low, high) in {"all": (0, np.inf), **SIZES}.items():
-        here = best[(areas >= low) & (areas < high)]
-        shares = [float(np.mean(here >= bound)) if len(here) else 0.0 for bound in (0.5, 0.7)]
-        found[name] = (len(here), *shares)
-    return found
+        of_size = best[(areas >= low) & (areas < high)]
+        shares = [float(np.mean(of_size >= bound)) if len(of_size) else 0.0 for bound in (0.5, 0.7)]
+        coverage[name] = (len(of_size), *shares)
+    return coverage
 
 
 def best_anchor_iou(boxes, canvas, model):
@@ -192,11 +190,11 @@ def best_anchor_iou(boxes, canvas, model):
     """
     boxes = np.asarray(boxes, np.float64)
     best, rpn = np.zeros(len(boxes)), model.rpn
-    anchors = cell_anchors(PYRAMIDS[model.pyramid], rpn.anchor_sizes, rpn.anchor_ratios, rpn.anchor_rounding)
-    for level, own in anchors.items():
+    anchors = cell_anchors(NECKS[model.neck], rpn.anchor_sizes, rpn.anchor_ratios, rpn.anchor_rounding)
+    for level, shapes in anchors.items():
         stride = 2**level
         cells = -(-np.asarray(canvas[::-1]) // stride)  # columns, rows
-        for anchor in own:
+        for anchor in shapes:
             middle = (anchor[:2] + anchor[2:]) / 2
             nearest = np.rint(((boxes[:, :2] + boxes[:, 2:]) / 2 - middle) / stride)
             shift = np.clip(nearest, 0, cells - 1) * stride
@@ -208,11 +206,15 @@ def best_anchor_iou(boxes, canvas, model):
     return best
 
 
-def _shown_size(record, data):
-    return photos.resized_size(record.size, data.short_side, data.max_side, data.resize)
+def _shown(records, data):
+    """(boxes [G, 4], canvas (height, width)) of each photo as evaluation shows it."""
+    preprocessor = preprocessor_of(data)
+    for record in records:
+        size = preprocessor.shown_size(record.size)
+        yield preprocessor.boxes_shown(record.boxes, record.size, size), preprocessor.canvas_size(size)
 
 
-def _told(annotation):
+def _in_words(annotation):
     box = ", ".join(f"{value:g}" for value in annotation["bbox"])
     return f"annotation {annotation['id']} of image {annotation['image_id']} ({box})"
 

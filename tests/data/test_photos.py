@@ -2,10 +2,9 @@ import io
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
-from fpn_tf import export, photos
+from fpn_tf import photos
 from fpn_tf.errors import PhotoError
 
 
@@ -101,28 +100,3 @@ def test_canvas():
     image = photos.on_canvas(np.ones((3, 4, 3), np.uint8), (32, 32))
     assert image[:3, :4].all()
     assert image.sum() == 36
-
-
-@pytest.mark.parametrize("kind", ["detectron2", "torchvision", "detectron"])
-def test_the_exported_graph_sizes_as_photos_does(kind):
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        size, short = rng.integers(1, 4000, 2), int(rng.integers(1, 1200))
-        bound = short + int(rng.integers(0, 900))
-        found = export.resized_size(tf.constant(size, tf.int32), short, bound, kind).numpy()
-        assert tuple(found) == photos.resized_size(tuple(size.tolist()), short, bound, kind)
-
-
-@pytest.mark.parametrize("kind", ["detectron2", "torchvision"])
-def test_the_exported_graph_resizes_as_photos_does(kind):
-    rng = np.random.default_rng(0)
-    smooth = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((120, 90))
-    photo = np.asarray(smooth)
-    for size in ((45, 60), (33, 101), (180, 240), (90, 120)):
-        a = photos.resize(photo, size, kind).astype(np.float32)
-        b = export.resize(photo[None], tf.constant(size), kind)[0].numpy().astype(np.float32)
-        if kind == "torchvision":
-            np.testing.assert_allclose(a, b, atol=1e-3)
-        else:
-            assert np.abs(a - b).max() <= 1
-            assert (a != b).mean() < 0.15

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import json
 import sys
 
 import numpy as np
@@ -8,15 +9,17 @@ import tensorflow as tf
 from PIL import Image
 
 import fpn_tf
+from fpn_tf import photos
 from fpn_tf.cluster import make_cluster
 from fpn_tf.config import DataConfig, override
 from fpn_tf.data import plan as plans
-from fpn_tf.data.dataset import Record
+from fpn_tf.data.dataset import BATCH_KEYS, Record
 from fpn_tf.data.loader import Loader
-from fpn_tf.data.pipeline import evaluation_batches, open_dataset, training_batches
+from fpn_tf.data.pipeline import SPECS, evaluation_batches, open_dataset, training_batches
 from fpn_tf.errors import ConfigError, DataError
 from fpn_tf.evaluation.evaluator import make_detector
-from fpn_tf.structures import BatchDetections
+from fpn_tf.preprocessing import Preprocessor
+from fpn_tf.structures import BatchDetections, TruthField
 
 
 def records(sizes, boxes=1):
@@ -24,6 +27,13 @@ def records(sizes, boxes=1):
         Record(i, f"{i}.jpg", size, np.ones((boxes, 4), np.float32), np.ones(boxes, np.int32))
         for i, size in enumerate(sizes)
     ]
+
+
+def test_a_preprocessor_and_a_config_tell_each_other_the_same():
+    preprocessor = Preprocessor(320, 533, "torchvision", category_ids=(7, 3), class_names=("a", "b"))
+    data = plans.shown_by(preprocessor, DataConfig(flip=False))
+    assert plans.preprocessor_of(data) == preprocessor
+    assert not data.flip
 
 
 def test_canvases_are_few_and_multiples_of_32():
@@ -169,6 +179,58 @@ def test_batches_are_those_of_the_plan_and_resume_in_the_middle(folder_config):
     halves = take(0, 10, replicas=2)
     np.testing.assert_array_equal(np.concatenate([halves[0][0], halves[1][0]]), whole[0][0])
     assert whole[0][0].dtype == np.uint8
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_photos_are_flipped_only_where_the_config_says_so(folder_config, wanted):
+    data = dataclasses.replace(folder_config.data, flip=wanted)
+    dataset = open_dataset(data, "train")
+    upright = {
+        photos.decode_rgb(dataset.read_bytes(i), record.name).tobytes(): record.boxes
+        for i, record in enumerate(dataset.records)
+    }
+    seen = 0
+    for x, y in training_batches(Loader(dataset, data), data, 1, 0).take(20):  # at the photos' own size
+        boxes = upright.get(x["images"].numpy().tobytes())
+        if boxes is not None:
+            np.testing.assert_array_equal(y["boxes"][0], boxes)
+            seen += 1
+    assert seen < 20 if wanted else seen == 20
+
+
+def test_truth_fields_follow_their_boxes_into_every_replica(folder_config, coco_folder):
+    path = coco_folder / "annotations.json"
+    coco = json.loads(path.read_text())
+    for annotation in coco["annotations"]:  # told again by each box's own size, which is whole
+        _, _, width, height = annotation["bbox"]
+        annotation |= {"pair": [width, height], "is_wide": width > height}
+    path.write_text(json.dumps(coco))
+    fields = {"pair": TruthField((2,), "float32"), "is_wide": TruthField(dtype="bool")}
+    data = dataclasses.replace(folder_config.data, keep_empty=True)  # at the photos' own size
+    dataset = open_dataset(data, "train", fields)
+
+    def take(replicas):
+        batches = training_batches(Loader(dataset, data), data, 2, 0, replicas=replicas)
+        _, spec = batches.element_spec
+        assert (spec["pair"].shape.as_list(), spec["pair"].dtype) == ([2 // replicas, None, 2], tf.float32)
+        assert (spec["is_wide"].shape.as_list(), spec["is_wide"].dtype) == ([2 // replicas, None], tf.bool)
+        return [{key: value.numpy() for key, value in y.items()} for _, y in batches.take(6 * replicas)]
+
+    whole, halves = take(1), take(2)
+    for y in whole:
+        sides = y["boxes"][..., 2:] - y["boxes"][..., :2]
+        np.testing.assert_allclose(y["pair"], sides, atol=1e-4)  # zeros where not valid
+        np.testing.assert_array_equal(y["is_wide"], np.round(sides[..., 0]) > np.round(sides[..., 1]))
+    assert any(not y["valid"].all() for y in whole)
+    for i, y in enumerate(whole):
+        for slot, half in enumerate(halves[2 * i : 2 * i + 2]):
+            kept = half["valid"][0]
+            for name in fields:
+                np.testing.assert_array_equal(y[name][slot][y["valid"][slot]], half[name][0][kept])
+
+
+def test_reserved_names_are_those_of_a_batch():
+    assert set(BATCH_KEYS) == {*SPECS, "images"}
 
 
 def truncate(folder, name):

@@ -5,9 +5,10 @@ import pytest
 
 from fpn_tf.config import override
 from fpn_tf.data import coco_folder, shapes, tfds_source
-from fpn_tf.data.masks import rasterise
 from fpn_tf.data.pipeline import open_dataset
+from fpn_tf.data.segments import rasterise
 from fpn_tf.errors import DataError
+from fpn_tf.structures import TruthField
 
 
 def edit(folder, change):
@@ -59,8 +60,8 @@ def test_sizes_that_are_not_told_are_read_from_the_files(coco_folder):
         (lambda c: c["categories"][0].pop("name"), "categories[0]"),
         (lambda c: c["images"][2].pop("file_name"), "images[2]: expected text as 'file_name'"),
         (lambda c: c["images"][0].update(width=0), "images[0].width = 0"),
-        (lambda c: c["images"][1].update(id=100), "images[1].id = 100: stands there twice"),
-        (lambda c: c["categories"][1].update(id=7), "categories[1].id = 7: stands there twice"),
+        (lambda c: c["images"][1].update(id=100), "images[1].id = 100: is used twice"),
+        (lambda c: c["categories"][1].update(id=7), "categories[1].id = 7: is used twice"),
         (
             lambda c: c["annotations"][1].update(category_id=5),
             "annotations[1] (id 2): category_id = 5 is none",
@@ -208,6 +209,16 @@ def test_shapes_through_tfds(tiny_config, shapes_dir):
     for segmentation, mask in zip(record.segmentations, found, strict=True):
         np.testing.assert_array_equal(rasterise(segmentation, record.size), mask)
     assert len(open_dataset(data, "eval").records) == 4
+
+
+def test_truth_fields_through_tfds(tiny_config, shapes_dir):
+    data = override(tiny_config, ["data.tfds_name=shapes", f"data.tfds_dir={shapes_dir}"]).data
+    dataset = open_dataset(data, "train", {"area": TruthField(dtype="float32")})
+    _, objects, _ = shapes.draw_example("train", 0)
+    record = dataset.records[[r.image_id for r in dataset.records].index(1)]
+    np.testing.assert_array_equal(record.fields["area"], [area for _, _, area in objects])
+    with pytest.raises(DataError, match="data.tfds_name=shapes: objects have no 'mood'; expected .*area"):
+        open_dataset(data, "train", {"mood": TruthField()})
 
 
 def test_no_or_unknown_data_is_told(tiny_config, shapes_dir):

@@ -8,28 +8,27 @@ from PIL import Image
 from fpn_tf import config as config_lib
 from fpn_tf import modes
 from fpn_tf.data.pipeline import open_dataset
-from fpn_tf.data.survey import anchor_coverage, annotation_findings, best_anchor_iou, check_files, survey
+from fpn_tf.data.survey import anchor_coverage, annotation_findings, best_anchor_iou, check_files, survey_of
 from fpn_tf.errors import DataError
-from fpn_tf.geometry.anchor_grid import anchor_grid, base_anchors
-from fpn_tf.geometry.box_ops import pairwise_iou
+from fpn_tf.geometry.boxes import anchor_grid, base_anchors, pairwise_iou
 
 
-@pytest.mark.parametrize("pyramid", ["fpn", "finest", "c4"])
+@pytest.mark.parametrize("neck", ["fpn", "finest", "c4"])
 @pytest.mark.parametrize("rounding", ["none", "torchvision", "detectron"])
-def test_best_anchor_iou_equals_that_of_all_anchors(rounding, pyramid):
+def test_best_anchor_iou_equals_that_of_all_anchors(rounding, neck):
     sizes = (8, 16, 32, 64, 96)
     rpn = config_lib.RPNConfig(anchor_sizes=sizes, anchor_rounding=rounding)
-    model = config_lib.ModelConfig(pyramid=pyramid, rpn=rpn)
+    model = config_lib.ModelConfig(neck=neck, rpn=rpn)
     rng = np.random.default_rng(0)
     corner = rng.uniform(-10, 90, (60, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(1, 70, corner.shape)], axis=1)
     canvas = (64, 96)
     expected = np.zeros(len(boxes))
-    of_level = {"finest": {2: sizes}, "c4": {4: sizes}}.get(pyramid) or {
+    of_level = {"finest": {2: sizes}, "c4": {4: sizes}}.get(neck) or {
         level: (size,) for level, size in enumerate(sizes, start=2)
     }
-    for level, own in of_level.items():
-        cell = base_anchors(own, rpn.anchor_ratios, rounding, 2**level)
+    for level, sizes_of_level in of_level.items():
+        cell = base_anchors(sizes_of_level, rpn.anchor_ratios, rounding, 2**level)
         anchors = anchor_grid([-(-side // 2**level) for side in canvas], 2**level, cell)
         expected = np.maximum(expected, np.asarray(pairwise_iou(boxes, anchors)).max(axis=1))
     np.testing.assert_allclose(best_anchor_iou(boxes, canvas, model), expected, atol=1e-6)
@@ -93,7 +92,7 @@ def test_only_the_first_of_many_are_named(folder_config, tmp_path):
 
 def test_counts(folder_config):
     dataset = open_dataset(folder_config.data, "train")
-    found = survey(dataset, folder_config)
+    found = survey_of(dataset, folder_config)
     assert (found.photos, found.boxes, found.crowd_regions) == (6, 10, 1)
     assert sum(found.class_counts.values()) == 10
     assert found.class_counts["red"] == sum(int((r.classes == 1).sum()) for r in dataset.records)

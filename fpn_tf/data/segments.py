@@ -1,4 +1,4 @@
-"""Masks: COCO's polygons and run-length codes -> small grids, and grids -> run-length codes."""
+"""Segments: COCO's polygons and run-length codes -> small grids, and grids -> run-length codes."""
 
 import numpy as np
 from PIL import Image
@@ -25,11 +25,11 @@ def rasterise(segmentation, size):
     return coco_masks.decode(segmentation)
 
 
-def in_box(mask, box):
-    """What of a mask lies in a box, as a grid of its own.
+def in_box(segment, box):
+    """The part of a segment that lies in a box, as a grid over that box.
 
     Args:
-        mask: uint8 [H, W], 1 inside.
+        segment: uint8 [H, W], 1 inside.
         box: [4] in pixels.
 
     Returns:
@@ -37,20 +37,20 @@ def in_box(mask, box):
         all inside.
     """
     cells = GRID - 2
-    box = np.clip(box, 0, [mask.shape[1], mask.shape[0]] * 2).tolist()
+    box = np.clip(box, 0, [segment.shape[1], segment.shape[0]] * 2).tolist()
     grid = np.zeros((GRID, GRID), np.uint8)
-    shown = Image.fromarray(mask * np.uint8(255))
+    shown = Image.fromarray(segment * np.uint8(255))
     # The box filter is the mean where cells are larger than pixels, the nearest pixel elsewhere.
     grid[1:-1, 1:-1] = np.asarray(shown.resize((cells, cells), Image.Resampling.BOX, box=box))
     return grid
 
 
-def paste(region, mask, size):
-    """A mask on a photo: bilinear between the middles of its cells, inside from .5 on.
+def paste(region, segment, size):
+    """A segment on a photo: bilinear between the middles of its cells, inside from .5 on.
 
     Args:
         region: [4] in pixels, what the grid covers.
-        mask: [M, M] in 0..1.
+        segment: [M, M] in 0..1.
         size: (height, width) of the photo.
 
     Returns:
@@ -62,30 +62,30 @@ def paste(region, mask, size):
     if np.any(last <= first):
         return canvas
     (x1, y1), (x2, y2) = first, last
-    columns = _weights(np.arange(x1, x2) + 0.5, region[0], region[2], len(mask))
-    rows = _weights(np.arange(y1, y2) + 0.5, region[1], region[3], len(mask))
-    canvas[y1:y2, x1:x2] = rows @ mask @ columns.T >= 0.5
+    columns = _weights(np.arange(x1, x2) + 0.5, region[0], region[2], len(segment))
+    rows = _weights(np.arange(y1, y2) + 0.5, region[1], region[3], len(segment))
+    canvas[y1:y2, x1:x2] = rows @ segment @ columns.T >= 0.5
     return canvas
 
 
 def _weights(positions, start, stop, cells):
     """[P, cells] weights of the cells of an axis at positions between start and stop."""
-    at = np.clip((positions - start) / (stop - start) * cells - 0.5, 0, cells - 1)
-    return np.maximum(1 - np.abs(at[:, None] - np.arange(cells)), 0)
+    cell = np.clip((positions - start) / (stop - start) * cells - 0.5, 0, cells - 1)
+    return np.maximum(1 - np.abs(cell[:, None] - np.arange(cells)), 0)
 
 
-def overlaps(some, others):
-    """IoU [len(some), len(others)] of masks uint8 [H, W]."""
-    codes = [[encode(mask) for mask in group] for group in (some, others)]
+def overlaps(segments, others):
+    """IoU [len(segments), len(others)] of two lists of segments uint8 [H, W]."""
+    codes = [[encode(segment) for segment in group] for group in (segments, others)]
     if not all(codes):
-        return np.zeros((len(some), len(others)))
+        return np.zeros((len(segments), len(others)))
     return np.asarray(coco_masks.iou(*codes, [0] * len(others)))
 
 
-def encode(mask):
+def encode(segment):
     """uint8 [H, W] -> COCO's compressed run-length code, fit for JSON."""
-    code = coco_masks.encode(np.asfortranarray(mask))
-    return {"size": list(mask.shape), "counts": code["counts"].decode()}
+    code = coco_masks.encode(np.asfortranarray(segment))
+    return {"size": list(segment.shape), "counts": code["counts"].decode()}
 
 
 def check_segmentations(coco, name):
@@ -103,5 +103,5 @@ def check_segmentations(coco, name):
         if not (polygons or code):
             raise DataError(
                 f"{name}: annotations[{i}] (id {annotation.get('id')}): segmentation = "
-                f"{str(segmentation)[:40]}; expected polygons or a run-length code (data.masks=true)"
+                f"{str(segmentation)[:40]}; expected polygons or a run-length code (data.segments=true)"
             )
