@@ -1,9 +1,11 @@
 """Predictions and targets -> scalars, all float32.
 
-Each image's terms are divided by the number of its own samples, then images are averaged; so a
-batch split over replicas or micro-batches gives the same loss. Differs from torchvision and
-Detectron2, which divide by the samples of the whole batch: the same wherever every image fills
-its quota, which all but the smallest do.
+Each image's terms are divided by the number of that image's samples, then images are averaged; so a
+batch split over replicas or micro-batches gives the same loss. Differs from
+- Detectron2's RPN, which divides by the quota times the images (`batch_size_per_image` * images), however
+  many samples were drawn;
+- torchvision's RPN and both box heads, which divide by the samples of the whole batch.
+All are the same wherever every image fills its quota, which all but the smallest do.
 """
 
 from keras import ops
@@ -35,7 +37,7 @@ def smooth_l1(predictions, targets, beta):
 
 
 def binary_cross_entropy(logits, labels):
-    """Of labels 0 or 1, each by itself: log(1 + e^-|x|) form, finite for any logit."""
+    """Cross entropy of labels 0 or 1, entry by entry: in the log(1 + e^-|x|) form, finite for any logit."""
     return ops.maximum(logits, 0) - logits * labels + ops.softplus(-ops.abs(logits))
 
 
@@ -61,7 +63,7 @@ def head_losses(logits, deltas, targets, beta):
 
     Args:
         logits: [B, R, K+1] float32.
-        deltas: [B, R, K, 4] float32; only those of the RoI's own class count.
+        deltas: [B, R, K, 4] float32; only those of the RoI's class count.
         targets: ROITargets.
         beta: of the smooth L1.
 
@@ -72,23 +74,23 @@ def head_losses(logits, deltas, targets, beta):
     cross_entropy = -ops.take_along_axis(log_scores, targets.classes[..., None], axis=-1)[..., 0]
     foreground = targets.classes > 0
     rois, classes = ops.shape(deltas)[1], deltas.shape[2]
-    own = ops.arange(rois, dtype="int32") * classes + ops.maximum(targets.classes - 1, 0)
-    own_deltas = gather_rows(ops.reshape(deltas, [-1, rois * classes, 4]), own)  # [B, R, 4]
-    distance = smooth_l1(own_deltas, targets.deltas, beta) * ops.cast(foreground, "float32")
+    rows = ops.arange(rois, dtype="int32") * classes + ops.maximum(targets.classes - 1, 0)
+    deltas_of_class = gather_rows(ops.reshape(deltas, [-1, rois * classes, 4]), rows)  # [B, R, 4]
+    distance = smooth_l1(deltas_of_class, targets.deltas, beta) * ops.cast(foreground, "float32")
     return mean_per_image(cross_entropy, targets.valid), mean_per_image(distance, targets.valid)
 
 
-def mask_losses(scores, masks, targets):
-    """Losses of segmentation heads at the sampled windows.
+def segment_losses(scores, segments, targets):
+    """Losses of segment heads at the sampled windows.
 
     Args:
         scores: [B, S] float32.
-        masks: [B, S, M, M] float32.
-        targets: MaskTargets.
+        segments: [B, S, M, M] float32.
+        targets: SegmentTargets.
 
     Returns:
-        (score_loss over all samples, mask_loss over the pixels of foreground), scalars.
+        (segment_score_loss over all samples, segment_loss over the pixels of foreground), scalars.
     """
     score_loss = mean_per_image(binary_cross_entropy(scores, targets.labels), targets.valid)
-    of_pixels = ops.mean(binary_cross_entropy(masks, targets.masks), axis=(2, 3))  # [B, S]
+    of_pixels = ops.mean(binary_cross_entropy(segments, targets.segments), axis=(2, 3))  # [B, S]
     return score_loss, mean_per_image(of_pixels, targets.valid & (targets.labels > 0))

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from keras import ops
+from backends import tensors_of
 
 from fpn_tf import losses
 from fpn_tf.structures import ROITargets, RPNTargets
@@ -16,45 +16,52 @@ def test_smooth_l1_by_hand():
 
 
 def test_rpn_losses_by_hand():
-    targets = RPNTargets(
-        indices=np.zeros((2, 3), np.int32),
-        labels=np.array([[1, 0, 1], [0, 0, 0]], np.float32),
-        deltas=np.zeros((2, 3, 4), np.float32),
-        valid=np.array([[True, True, False], [True, False, False]]),
+    targets = tensors_of(
+        RPNTargets(
+            indices=np.zeros((2, 3), np.int32),
+            labels=np.array([[1, 0, 1], [0, 0, 0]], np.float32),
+            deltas=np.zeros((2, 3, 4), np.float32),
+            valid=np.array([[True, True, False], [True, False, False]]),
+        )
     )
     logits = np.array([[2.0, -1.0, 9.0], [0.0, 9.0, 9.0]], np.float32)
     deltas = np.full((2, 3, 4), 0.25, np.float32)
-    objectness, box = losses.rpn_losses(logits, deltas, targets, 0.0)
+    objectness, box = losses.rpn_losses(*tensors_of((logits, deltas)), targets, 0.0)
     first = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(-1))) / 2
     assert float(objectness) == pytest.approx((first + math.log(2)) / 2, rel=1e-6)
     assert float(box) == pytest.approx((4 * 0.25 / 2 + 0) / 2, rel=1e-6)
 
 
 def test_head_losses_by_hand():
-    targets = ROITargets(
-        rois=np.zeros((1, 3, 4), np.float32),
-        classes=np.array([[2, 0, 1]], np.int32),
-        deltas=np.zeros((1, 3, 4), np.float32),
-        valid=np.array([[True, True, False]]),
+    targets = tensors_of(
+        ROITargets(
+            rois=np.zeros((1, 3, 4), np.float32),
+            classes=np.array([[2, 0, 1]], np.int32),
+            deltas=np.zeros((1, 3, 4), np.float32),
+            valid=np.array([[True, True, False]]),
+        )
     )
     logits = np.zeros((1, 3, 3), np.float32)
     deltas = np.zeros((1, 3, 2, 4), np.float32)
     deltas[0, 0, 1] = [1, 0, 0, 0]  # of the RoI's own class
     deltas[0, 0, 0] = 77  # of another: must not count
-    class_loss, box_loss = losses.head_losses(logits, deltas, targets, 0.0)
+    class_loss, box_loss = losses.head_losses(*tensors_of((logits, deltas)), targets, 0.0)
     assert float(class_loss) == pytest.approx(math.log(3), rel=1e-6)
     assert float(box_loss) == pytest.approx(1 / 2, rel=1e-6)
 
 
 def test_extreme_logits_stay_finite_and_nothing_valid_is_zero():
-    targets = RPNTargets(
-        np.zeros((1, 2), np.int32),
-        np.array([[0.0, 1.0]], np.float32),
-        np.zeros((1, 2, 4), np.float32),
-        np.ones((1, 2), bool),
+    targets = tensors_of(
+        RPNTargets(
+            np.zeros((1, 2), np.int32),
+            np.array([[0.0, 1.0]], np.float32),
+            np.zeros((1, 2, 4), np.float32),
+            np.ones((1, 2), bool),
+        )
     )
     logits = np.array([[1e4, -1e4]], np.float32)
-    objectness, _ = losses.rpn_losses(logits, np.zeros((1, 2, 4), np.float32), targets, 0.0)
+    outputs = tensors_of((logits, np.zeros((1, 2, 4), np.float32)))
+    objectness, _ = losses.rpn_losses(*outputs, targets, 0.0)
     assert float(objectness) == pytest.approx(1e4)
-    none = ops.convert_to_tensor(np.zeros((2, 3), bool))
-    assert float(losses.mean_per_image(np.ones((2, 3), np.float32), none)) == 0.0
+    values, none = tensors_of((np.ones((2, 3), np.float32), np.zeros((2, 3), bool)))
+    assert float(losses.mean_per_image(values, none)) == 0.0

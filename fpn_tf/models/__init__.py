@@ -1,0 +1,1 @@
+"""Detectors, and the parts that they are made of."""

@@ -8,7 +8,7 @@ pass over the maps instead of two, in training as well.
 import keras
 from keras import ops
 
-from fpn_tf.backend import add_bias, conv3x3, scaled
+from fpn_tf.kernels.choice import replaceable
 
 KINDS = ("frozen_bn", "sync_bn", "group_norm")
 
@@ -18,12 +18,32 @@ def symmetric_pad(x, amount, value=0.0):
     return ops.pad(x, [[0, 0], [amount, amount], [amount, amount], [0, 0]], constant_values=value)
 
 
+@keras.saving.register_keras_serializable("fpn_tf")
 class Conv3x3(keras.layers.Conv2D):
-    """Keras' Conv2D with `backend.conv3x3` in it: for a 3x3 kernel, stride 1, padding "same"."""
+    """Keras' Conv2D on [B, H, W, C], with `backend.conv3x3` in it where it is a plain 3x3 convolution.
+
+    Args:
+        filters, kernel_size, strides, padding, **kwargs: of `keras.layers.Conv2D`; a 3x3 kernel with padding
+            "same" is the default.
+    """
+
+    def __init__(self, filters, kernel_size=3, strides=1, padding="same", **kwargs):
+        super().__init__(filters, kernel_size, strides, padding, **{"data_format": "channels_last"} | kwargs)
 
     def call(self, x):
-        x, kernel, bias = (ops.convert_to_tensor(t, self.compute_dtype) for t in (x, self.kernel, self.bias))
-        return self.activation(add_bias(conv3x3(x, kernel), bias))
+        if not self._is_plain():
+            return super().call(x)
+        x = conv3x3(
+            ops.convert_to_tensor(x, self.compute_dtype),
+            ops.convert_to_tensor(self.kernel, self.compute_dtype),
+        )
+        if self.use_bias:
+            x = add_bias(x, ops.convert_to_tensor(self.bias, self.compute_dtype))
+        return x if self.activation is None else self.activation(x)
+
+    def _is_plain(self):
+        options = (self.kernel_size, self.strides, self.dilation_rate, self.padding, self.groups)
+        return options == ((3, 3), (1, 1), (1, 1), "same", 1) and self.data_format == "channels_last"
 
 
 class ConvNorm(keras.layers.Layer):
@@ -34,7 +54,7 @@ class ConvNorm(keras.layers.Layer):
         kernel_size: odd; padding is kernel_size // 2 on every side.
         strides: H' = ceil(H / strides).
         norm: "frozen_bn" (constants, multiplied into the kernel), "sync_bn" (batch norm over all
-            replicas, PyTorch's momentum) or "group_norm" (at most 32 groups).
+            replicas of TensorFlow, PyTorch's momentum) or "group_norm" (at most 32 groups).
         epsilon: added to the variance.
         activation: e.g. "relu", or None.
         groups: parts that the channels are convolved in, each by itself (ResNeXt).
@@ -60,7 +80,10 @@ class ConvNorm(keras.layers.Layer):
             self.norm = keras.layers.GroupNormalization(parts, epsilon=epsilon, dtype=self.dtype_policy)
         elif norm == "sync_bn":
             self.norm = keras.layers.BatchNormalization(
-                momentum=0.9, epsilon=epsilon, synchronized=True, dtype=self.dtype_policy
+                momentum=0.9,
+                epsilon=epsilon,
+                synchronized=keras.config.backend() == "tensorflow",  # other backends have no replicas
+                dtype=self.dtype_policy,
             )
         elif norm not in KINDS:
             raise ValueError(f"norm={norm!r}: expected one of {', '.join(KINDS)}")
@@ -92,7 +115,7 @@ class ConvNorm(keras.layers.Layer):
             return conv3x3(x, kernel)
         if self.strides > 1:  # "same" would pad a stride-2 convolution at the bottom right only
             x, padding = symmetric_pad(x, self.kernel_size // 2), "valid"
-        return ops.conv(x, kernel, strides=self.strides, padding=padding)
+        return ops.conv(x, kernel, strides=self.strides, padding=padding, data_format="channels_last")
 
     def call(self, x, training=False):
         if self.norm_kind == "frozen_bn":
@@ -107,3 +130,33 @@ class ConvNorm(keras.layers.Layer):
         batch, height, width, _ = input_shape
         sides = [s if s is None else -(-s // self.strides) for s in (height, width)]
         return (batch, *sides, self.filters)
+
+
+@replaceable
+def conv3x3(x, kernel):
+    """A 3x3 convolution with stride 1 and padding 1: [B, H, W, C] -> [B, H, W, C'].
+
+    Args:
+        x: [B, H, W, C].
+        kernel: [3, 3, C, C'], of x's dtype.
+    """
+    return ops.conv(x, kernel, padding="same", data_format="channels_last")
+
+
+@replaceable
+def scaled(kernel, scale, x):
+    """kernel * scale, [K, K, C, C'] * [C'], to convolve `x` [B, H, W, C] with."""
+    del x  # which a kernel of this function waits for
+    return kernel * scale
+
+
+@replaceable
+def add_bias(x, bias):
+    """x + bias: [B, H, W, C] + [C]."""
+    return x + bias
+
+
+@replaceable
+def add(x, y):
+    """x + y, of equal shapes."""
+    return x + y

@@ -1,64 +1,144 @@
 """Fast R-CNN on a feature pyramid: a detector of fixed proposals (FPN paper, Table 2).
 
-images, proposals -> resnet -> fpn -> box_head -> detection_decoder
+images, proposals -> backbone -> neck -> box head -> detections
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from fpn_tf.models.base import PyramidModel
-from fpn_tf.models.roi_stage import ROIStage
-from fpn_tf.structures import Losses, NetOutputs, Proposals
+from fpn_tf.models.detector import Detector, photos_of, shapes_of
+from fpn_tf.models.heads.box import BoxStage
+from fpn_tf.models.necks.feature_pyramid import FeaturePyramid
+from fpn_tf.models.old_calls import accepts_config
+from fpn_tf.photos import Photo
+from fpn_tf.preprocessing import Preprocessor
+from fpn_tf.structures import Array, BatchDetections, Detections, Outputs, Proposals
+from fpn_tf.targets.box_targets import ground_truth
 
 
 @keras.saving.register_keras_serializable("fpn_tf")
-class FastRCNN(ROIStage, PyramidModel):
+class FastRCNN(Detector):
     """Classifies and refines boxes that come with the images.
 
-    As `fpn_tf.FasterRCNN`, but that x holds the proposals, best first:
+    As `fpn_tf.FasterRCNN`, but that the inputs hold the proposals, best first:
 
-        x = {..., "proposal_boxes": float32 [B, P, 4], "proposal_valid": bool [B, P]}
+        {..., "proposal_boxes": float32 [B, P, 4], "proposal_valid": bool [B, P]}
 
     Args:
-        config: `fpn_tf.Config` with `model.num_classes` set.
+        backbone, num_classes, neck, box_head, preprocessor, name, **kwargs: see `fpn_tf.FasterRCNN`.
 
     Raises:
-        ConfigError: a bad value in the config.
+        ValueError: the number of classes is missing, or said twice in two ways.
+
+    Example:
+
+    >>> model = fpn_tf.FastRCNN(backbone="resnet_tiny", num_classes=3)
+    >>> model.num_classes, model.loss_names
+    (3, ('head_class_loss', 'head_box_loss'))
+
+    Source: Girshick, arXiv 1504.08083; FPN paper, Table 2.
     """
 
-    def __init__(self, config, **kwargs):
-        super().__init__(config, **{"name": "fast_rcnn"} | kwargs)
+    kind = "fast_rcnn"
+    part_names = ("backbone", "neck", "box_head")
 
-    def x_spec(self):
+    @accepts_config
+    def __init__(
+        self,
+        backbone: str | keras.Layer = "resnet50",
+        num_classes: int | None = None,
+        neck: keras.Layer | None = None,
+        box_head: BoxStage | None = None,
+        preprocessor: Preprocessor | None = None,
+        name: str = "fast_rcnn",
+        **kwargs: Any,
+    ):
+        dtype = kwargs.get("dtype")
+        neck = neck or FeaturePyramid(name="neck", dtype=dtype)
+        super().__init__(backbone, neck, preprocessor, name=name, **kwargs)
+        self.box_head = BoxStage.for_classes(num_classes, box_head, name="box_head", dtype=dtype)
+        self.build()
+
+    def build_stages(self, pyramid):
+        self.box_head.build(shapes_of(pyramid))
+
+    def x_spec(self) -> dict[str, tuple]:
         more = {"proposal_boxes": ((None, None, 4), "float32"), "proposal_valid": ((None, None), "bool")}
         return super().x_spec() | more
 
-    def forward(self, inputs, training):
-        """x -> NetOutputs, whose `rpn` is None."""
+    def call(self, inputs, training=False):
+        outputs = self.propose(inputs, training)
+        return outputs if training else self.detections(outputs, inputs)
+
+    def propose(self, inputs: dict[str, Array], training: bool = False) -> Outputs:
+        """The inputs -> Outputs, whose `rpn` is None."""
         boxes, valid = ops.cast(inputs["proposal_boxes"], "float32"), inputs["proposal_valid"]
         rank = ops.broadcast_to(ops.arange(ops.shape(boxes)[1], dtype="int32"), ops.shape(valid))
         proposals = Proposals(boxes, ops.zeros_like(boxes[..., 0]), valid, rank)
-        return NetOutputs(self.pyramid(inputs, training), None, proposals)
+        return Outputs(self.pyramid(inputs, training), None, proposals)
 
-    def compute_losses(self, y, outputs, training=True):
-        """The losses of a batch; those of an RPN are 0."""
-        class_loss, box_loss = self.roi_losses(y, outputs, training)
-        nothing = ops.zeros(())
-        return Losses(nothing, nothing, class_loss, box_loss, class_loss + box_loss)
+    def compute_losses(
+        self, y: dict[str, Array], outputs: Outputs, training: bool = True
+    ) -> dict[str, Array]:
+        """Outputs and ground truth -> {name: scalar float32}."""
+        rois = self.box_head.sample(outputs.proposals, ground_truth(y), y["sample_seeds"])
+        return self.box_head.losses(outputs.pyramid, rois, training)
 
-    def detect(self, images, proposals):
-        """As `PyramidModel.detect`, among given boxes.
+    def detections(self, outputs: Outputs, inputs: dict[str, Array]) -> BatchDetections:
+        """Outputs -> BatchDetections."""
+        threshold = inputs.get("score_threshold")
+        return self.box_head.detect(outputs.pyramid, outputs.proposals, inputs["image_sizes"], threshold)
+
+    def detect(  # type: ignore[override]  # it cannot do without boxes
+        self, images: Sequence[Photo], proposals: Sequence[Array], score_threshold: float | None = None
+    ) -> list[Detections]:
+        """As `Detector.detect`, among given boxes.
 
         Args:
-            images: photos as uint8 [H, W, 3] RGB arrays.
+            images: a list of photos.
             proposals: for each photo its boxes [P, 4], in the photo's pixels.
+            score_threshold: see there.
+
+        Returns:
+            A list of Detections, one per photo.
+
+        Raises:
+            ValueError: something that is no photo, or not one set of boxes for each.
+            PhotoError: a file that cannot be read as one.
         """
-        detector = self.detector()
-        return [
-            self._detect_one(detector, np.asarray(image), i, lambda scale, b=boxes: fixed(b * scale))
-            for i, (image, boxes) in enumerate(zip(images, proposals, strict=True))
-        ]
+        detections = []
+        for photo, boxes in zip(photos_of(list(images)), proposals, strict=True):
+            size = photo.shape[:2]
+            shown = self.preprocessor.boxes_shown(boxes, size, self.preprocessor.shown_size(size))
+            detections.append(self.detect_one(photo, score_threshold, **fixed(shown)))
+        return detections
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        return self.box_head.loss_names
+
+    @property
+    def num_classes(self) -> int:
+        """K, without background."""
+        return self.box_head.num_classes
+
+    @property
+    def score_threshold(self) -> float:
+        return self.box_head.score_threshold
+
+    @property
+    def nms_threshold(self) -> float:
+        """The IoU above which the worse of two boxes of a class is dropped."""
+        return self.box_head.nms_threshold
+
+    @property
+    def max_detections(self) -> int:
+        """The most boxes that one image can have."""
+        return self.box_head.max_detections
 
 
 def fixed(boxes):

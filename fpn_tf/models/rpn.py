@@ -1,116 +1,107 @@
-"""A region proposal network on a feature pyramid: the first half of the detector, and a model itself.
+"""A region proposal network as a model of its own: the first half of the detector.
 
-images -> resnet -> fpn -> rpn_head -> proposal_decoder
+images -> backbone -> neck -> RPN -> proposals
 """
 
+from typing import Any
+
 import keras
+import numpy as np
 from keras import ops
 
-from fpn_tf import losses
-from fpn_tf.geometry.anchor_grid import anchor_grid, cell_anchors
-from fpn_tf.geometry.noise import uniform_noise
-from fpn_tf.models.base import RPN_STREAM, PyramidModel, ground_truth
-from fpn_tf.models.proposal_decoder import decode_proposals
-from fpn_tf.models.rpn_head import RPNHead, UnsharedRPNHead
-from fpn_tf.structures import BatchDetections, Losses, NetOutputs, RPNOutputs
-from fpn_tf.targets.rpn_targets import assign_rpn_targets
+from fpn_tf.models.detector import Detector, shapes_of, without_class
+from fpn_tf.models.heads.rpn import ProposalStage
+from fpn_tf.models.necks.feature_pyramid import FeaturePyramid
+from fpn_tf.models.old_calls import accepts_config
+from fpn_tf.preprocessing import Preprocessor
+from fpn_tf.structures import Array, BatchDetections, Outputs
+from fpn_tf.targets.box_targets import ground_truth
 
 
 @keras.saving.register_keras_serializable("fpn_tf")
-class RPN(PyramidModel):
-    """Proposes boxes for whatever may be an object; `fpn_tf.FasterRCNN` goes on from it.
+class RPN(Detector):
+    """Proposes boxes for whatever may be an object.
 
-    `call(x, training=True)` gives NetOutputs; `call(x)` gives BatchDetections, here the proposals:
-    their score is the objectness, their class always 1. With
-
-        x = {"images": [B, H, W, 3] RGB of 0..255, H and W multiples of 32, padding at the bottom
-                 right; uint8, or float32 where `data.resize` does not round,
-             "image_sizes": int32 [B, 2], (height, width) of the image proper}
-        y = {"boxes": float32 [B, G, 4], "classes": int32 [B, G] (1..K), "valid": bool [B, G],
-             "sample_seeds": int32 [B]}
-
-    `fit`, `evaluate` and `train_on_batch` train and score the losses. `sample_seeds` decide which
-    anchors are drawn: use other seeds at every step.
+    As `fpn_tf.FasterRCNN`, but that the proposals are what it detects: their score is the objectness,
+    their class always 1.
 
     Args:
-        config: `fpn_tf.Config`.
+        backbone, neck, rpn, preprocessor, name, **kwargs: see `fpn_tf.FasterRCNN`.
 
-    Raises:
-        ConfigError: a bad value in the config.
+    Example:
+
+    >>> model = fpn_tf.RPN(backbone="resnet_tiny", neck=fpn_tf.FeaturePyramid(channels=16))
+    >>> model.loss_names, model.class_names
+    (('rpn_objectness_loss', 'rpn_box_loss'), {1: 'object'})
+
+    Source: Ren et al., arXiv 1506.01497, sec. 3.1; FPN paper, sec. 4.1, Table 1.
     """
 
-    def build_heads(self):
-        super().build_heads()
-        rpn = self.config.model.rpn
-        self.cell_anchors = cell_anchors(
-            self.levels, rpn.anchor_sizes, rpn.anchor_ratios, rpn.anchor_rounding
-        )
-        kind = RPNHead if rpn.shared_head else UnsharedRPNHead
-        self.rpn_head = kind(
-            self.config.model.anchors_per_cell, rpn.conv_layers, name="rpn_head", dtype=self.dtype_policy
-        )
-        self.rpn_head.build({f"p{level}": (None, None, None, self.map_channels) for level in self.levels})
-        self.rpn_head.built = True
+    kind = "rpn"
+    part_names = ("backbone", "neck", "rpn")
+    num_classes = 1
 
-    def forward(self, inputs, training):
-        """Images -> NetOutputs: what both training and detection need."""
+    @accepts_config
+    def __init__(
+        self,
+        backbone: str | keras.Layer = "resnet50",
+        neck: keras.Layer | None = None,
+        rpn: ProposalStage | None = None,
+        preprocessor: Preprocessor | None = None,
+        name: str = "rpn",
+        **kwargs: Any,
+    ):
+        dtype = kwargs.get("dtype")
+        neck = neck or FeaturePyramid(name="neck", dtype=dtype)
+        super().__init__(backbone, neck, preprocessor, name=name, **kwargs)
+        self.rpn = rpn or ProposalStage(name="rpn", dtype=dtype)
+        self.build()
+
+    def build_stages(self, pyramid):
+        self.rpn.build(shapes_of(pyramid))
+
+    def call(self, inputs, training=False):
+        outputs = self.propose(inputs, training)
+        return outputs if training else self.detections(outputs, inputs)
+
+    def propose(self, inputs: dict[str, Array], training: bool = False) -> Outputs:
+        """The inputs -> Outputs."""
         pyramid = self.pyramid(inputs, training)
-        logits, deltas = self.rpn_head(pyramid)
-        rpn = RPNOutputs(logits, deltas, self.anchors(pyramid, ops.shape(inputs["images"])[1:3]))
-        return NetOutputs(pyramid, rpn, self.propose(rpn, inputs["image_sizes"], training))
+        rpn_outputs = self.rpn.predict(pyramid, inputs["images"])
+        proposals = self.rpn.propose(rpn_outputs, inputs["image_sizes"], training)
+        return Outputs(pyramid, rpn_outputs, proposals)
 
-    def propose(self, rpn, image_sizes, training=False):
-        """RPNOutputs -> Proposals, as many as the config says for training or for detection."""
-        config = self.config.model.rpn
-        if training:
-            limits = config.pre_nms_train, config.post_nms_train
-        else:
-            limits = config.pre_nms_test, config.post_nms_test
-        return decode_proposals(rpn, image_sizes, *limits, config)
+    def compute_losses(
+        self, y: dict[str, Array], outputs: Outputs, training: bool = True
+    ) -> dict[str, Array]:
+        """Outputs and ground truth -> {name: scalar float32}."""
+        del training
+        return self.rpn.losses(outputs.pyramid, outputs.rpn, ground_truth(y), y["sample_seeds"])
 
-    def anchors(self, pyramid, canvas):
-        """{level name: [H*W*A, 4]} for the maps of a pyramid over a canvas of (height, width)."""
-        anchors = {}
-        for level, cell in self.cell_anchors.items():
-            size = ops.shape(pyramid[f"p{level}"])[1:3]
-            stride = 2**level
-            if self.config.model.rpn.strides_from_sizes:
-                stride = tuple(side // cells for side, cells in zip(canvas, size))
-            anchors[f"p{level}"] = anchor_grid(size, stride, cell)
-        return anchors
-
-    def detections(self, outputs, image_sizes):
-        """NetOutputs -> BatchDetections: the proposals."""
+    def detections(self, outputs: Outputs, inputs: dict[str, Array]) -> BatchDetections:
+        """Outputs -> BatchDetections: the proposals."""
         boxes, logits, valid, _ = outputs.proposals
         scores = ops.where(valid, ops.sigmoid(logits), 0.0)
-        return BatchDetections(boxes, scores, ops.cast(valid, "int32"), valid)
+        proposals = BatchDetections(boxes, scores, ops.cast(valid, "int32"), valid)
+        return without_class(proposals, inputs.get("score_threshold"))
 
-    def rpn_losses(self, y, outputs):
-        """(rpn_objectness_loss, rpn_box_loss) of a batch; see `compute_losses`."""
-        config = self.config.model.rpn
-        anchors = ops.concatenate(list(outputs.rpn.anchors.values()), axis=0)
-        noise = uniform_noise(y["sample_seeds"], ops.shape(anchors)[0], RPN_STREAM)
-        targets = assign_rpn_targets(anchors, ground_truth(y), noise, config)
-        sampled = self.rpn_head.at_anchors(outputs.pyramid, targets.indices)
-        return losses.rpn_losses(*sampled, targets, config.smooth_l1_beta)
-
-    def compute_losses(self, y, outputs, training=True):
-        """The losses of a batch.
-
-        Args:
-            y: as in the class docstring.
-            outputs: NetOutputs of the same batch.
-            training: whether the box head's batch norm (if there is one) learns.
-
-        Returns:
-            Losses, means over the images of the batch; those of a box head are 0 without one.
-        """
-        del training
-        objectness_loss, box_loss = self.rpn_losses(y, outputs)
-        nothing = ops.zeros(())
-        return Losses(objectness_loss, box_loss, nothing, nothing, objectness_loss + box_loss)
+    def category_ids(self, classes: np.ndarray) -> np.ndarray:
+        return np.ones(len(classes), np.int64)
 
     @property
-    def max_detections(self):
+    def class_names(self) -> dict[int, str]:
+        return {1: "object"}
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        return self.rpn.loss_names
+
+    @property
+    def nms_threshold(self) -> float:
+        """The IoU above which the worse of two boxes is dropped."""
+        return self.rpn.nms_threshold
+
+    @property
+    def max_detections(self) -> int:
         """The most boxes that one image can have."""
-        return self.config.model.rpn.post_nms_test
+        return self.rpn.post_nms_test

@@ -3,13 +3,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from fpn_tf import FasterRCNN, config
-from fpn_tf.models.box_head import Conv5Head
-from fpn_tf.models.fast_rcnn import FastRCNN, fixed
-from fpn_tf.models.faster_rcnn import make_model
+from fpn_tf import build, config
+from fpn_tf.models.fast_rcnn import fixed
+from fpn_tf.models.heads.conv5 import Conv5Head
 
 FILES = {"data.train_proposals": "train.npz", "data.eval_proposals": "eval.npz"}
-CONV5 = {"model.pyramid": "c4", "model.roi.head": "conv5", "model.roi.pool_size": 14}
+CONV5 = {"model.neck": "c4", "model.roi.head": "conv5", "model.roi.pool_size": 14}
 
 
 def fast_config(tiny_config, **changes):
@@ -18,26 +17,25 @@ def fast_config(tiny_config, **changes):
 
 def with_proposals(x, model):
     """x with the proposals that an RPN has on it."""
-    boxes, _, valid, _ = model.forward(x, training=False).proposals
+    boxes, _, valid, _ = model.propose(x).proposals
     return x | {"proposal_boxes": ops.convert_to_numpy(boxes), "proposal_valid": ops.convert_to_numpy(valid)}
 
 
 def test_given_the_rpns_own_proposals_it_is_the_faster_rcnn(tiny_config, batch):
-    faster = FasterRCNN(tiny_config)
-    fast = FastRCNN(fast_config(tiny_config))
-    for part in ("backbone", "fpn", "box_head"):
+    faster = build(tiny_config)
+    fast = build(fast_config(tiny_config))
+    for part in ("backbone", "neck", "box_head"):
         getattr(fast, part).set_weights(getattr(faster, part).get_weights())
     x, y = batch
-    for a, b in zip(fast(with_proposals(x, faster)), faster(x)):
+    for a, b in zip(fast(with_proposals(x, faster))[:4], faster(x)[:4]):
         np.testing.assert_allclose(ops.convert_to_numpy(a), ops.convert_to_numpy(b), atol=1e-5)
     losses = fast.compute_losses(y, fast(with_proposals(x, faster), training=True))
-    assert float(losses.rpn_objectness_loss) == float(losses.rpn_box_loss) == 0
-    assert float(losses.head_class_loss) > 0
-    assert float(losses.total_loss) == pytest.approx(float(losses.head_class_loss + losses.head_box_loss))
+    assert set(losses) == {"head_class_loss", "head_box_loss"}
+    assert ops.convert_to_numpy(losses["head_class_loss"]) > 0
 
 
 def test_detections_lie_in_the_photo_and_none_come_from_no_proposals(tiny_config):
-    model = FastRCNN(fast_config(tiny_config))
+    model = build(fast_config(tiny_config))
     photo = np.random.default_rng(0).integers(0, 256, (128, 192, 3), dtype=np.uint8)  # shown at half
     boxes = np.array([[10, 10, 90, 100], [100, 30, 190, 120]], np.float32)
     some, none = model.detect([photo, photo], [boxes, np.zeros((0, 4))])
@@ -61,12 +59,12 @@ def test_fixed_pads_no_boxes_to_one():
         CONV5 | {"model.roi.pooling": "max"},  # as in Table 2 (a)
         pytest.param(CONV5, marks=pytest.mark.slow),
         pytest.param({"model.roi.pooling": "max"}, marks=pytest.mark.slow),
-        pytest.param({"model.pyramid": "finest"}, marks=pytest.mark.slow),
+        pytest.param({"model.neck": "finest"}, marks=pytest.mark.slow),
     ],
 )
 def test_variants_learn_and_are_saved(tiny_config, batch, changes, tmp_path):
     keras.utils.set_random_seed(0)
-    model = make_model(fast_config(tiny_config, **changes))
+    model = build(fast_config(tiny_config, **changes))
     x, y = batch
     x = x | {
         "proposal_boxes": np.array(
@@ -79,14 +77,14 @@ def test_variants_learn_and_are_saved(tiny_config, batch, changes, tmp_path):
     assert losses[-1] < 0.9 * losses[0]
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras")
-    for a, b in zip(model(x), again(x)):
+    for a, b in zip(model(x)[:4], again(x)[:4]):
         np.testing.assert_allclose(ops.convert_to_numpy(a), ops.convert_to_numpy(b), atol=1e-6)
 
 
 def test_conv5_head_is_the_backbones_fifth_stage(tiny_config, batch):
     """On the whole map of c4 as its only RoI, the head averages what the ResNet makes of it."""
     keras.utils.set_random_seed(0)
-    whole = make_model(config.replace(tiny_config, **{"model.kind": "rpn"})).backbone
+    whole = build(config.replace(tiny_config, **{"model.kind": "rpn"})).backbone
     head = Conv5Head(2, whole.get_config())
     maps = whole(np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype("float32"))
     head.build((None, None, *maps["c4"].shape[1:]))
@@ -98,9 +96,9 @@ def test_conv5_head_is_the_backbones_fifth_stage(tiny_config, batch):
 
 
 def test_frozen_parts_do_not_learn(tiny_config, batch):
-    model = make_model(config.replace(tiny_config, **{"train.freeze": ("backbone", "fpn")}))
+    model = build(config.replace(tiny_config, **{"train.freeze": ("backbone", "neck")}))
     names = {v.path.split("/")[1] for v in model.trainable_variables}
-    assert names == {"rpn_head", "box_head"}
+    assert names == {"rpn", "box_head"}
     model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)  # one step is not worth a trace
     parts = {part: getattr(model, part) for part in config.PARTS}
     before = {part: layer.get_weights() for part, layer in parts.items()}
@@ -109,7 +107,7 @@ def test_frozen_parts_do_not_learn(tiny_config, batch):
         part: any(not np.array_equal(a, b) for a, b in zip(before[part], layer.get_weights()))
         for part, layer in parts.items()
     }
-    assert changed == {"backbone": False, "fpn": False, "rpn_head": True, "box_head": True}
+    assert changed == {"backbone": False, "neck": False, "rpn": True, "box_head": True}
 
 
 def test_a_fast_rcnn_wants_files_and_no_other_does(tiny_config):

@@ -1,10 +1,11 @@
 import keras
 import numpy as np
 import pytest
+from backends import tensors_of
 from keras import ops
 
 from fpn_tf import RPNHead
-from fpn_tf.models.rpn_head import UnsharedRPNHead
+from fpn_tf.models.heads.unshared_rpn import UnsharedRPNHead
 
 SIZES = {"p2": (5, 7), "p3": (3, 4), "p4": (1, 2), "p5": (1, 1)}
 
@@ -35,7 +36,7 @@ def test_single_anchors_have_the_numbers_of_the_whole_maps(pyramid, conv_layers)
     assert count == 3 * (35 + 12 + 2 + 1)
     order = np.random.default_rng(1).permutation(count)  # every anchor, borders included
     indices = np.stack([order, order[::-1]]).astype("int32")
-    found_logits, found_deltas = head.at_anchors(pyramid, indices)
+    found_logits, found_deltas = head.at_anchors(*tensors_of((pyramid, indices)))
     expected = np.take_along_axis(logits, indices, axis=1)
     np.testing.assert_allclose(ops.convert_to_numpy(found_logits), expected, rtol=1e-5, atol=1e-5)
     expected = np.take_along_axis(deltas, indices[..., None], axis=1)
@@ -77,11 +78,11 @@ def test_unshared_heads_are_one_for_each_level(pyramid):
     assert len(head.weights) == len(SIZES) * 6
     for name, own in head.heads.items():
         own_logits, own_deltas = own({name: pyramid[name]})
-        np.testing.assert_array_equal(logits[name], own_logits[name])
-        np.testing.assert_array_equal(deltas[name], own_deltas[name])
+        for a, b in ((logits[name], own_logits[name]), (deltas[name], own_deltas[name])):
+            np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
     indices = np.stack([np.random.default_rng(1).permutation(150)] * 2).astype("int32")
     whole = np.concatenate([ops.convert_to_numpy(x) for x in logits.values()], axis=1)
-    found, found_deltas = head.at_anchors(pyramid, indices)
+    found, found_deltas = (ops.convert_to_numpy(x) for x in head.at_anchors(*tensors_of((pyramid, indices))))
     np.testing.assert_allclose(found, np.take_along_axis(whole, indices, axis=1), rtol=1e-5, atol=1e-6)
     whole = np.concatenate([ops.convert_to_numpy(x) for x in deltas.values()], axis=1)
     expected = np.take_along_axis(whole, indices[..., None], axis=1)

@@ -1,13 +1,19 @@
 """The feature pyramid (FPN paper, sec. 3): laterals, top-down path, smoothing."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
-from fpn_tf.backend import add
-from fpn_tf.models.conv_norm import Conv3x3, ConvNorm
+from fpn_tf.geometry.levels import consecutive_levels_of
+from fpn_tf.models.conv_norm import Conv3x3, ConvNorm, add
+from fpn_tf.structures import Array
 
-INITIALIZER = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform", seed=0)
-"""Caffe2's XavierFill, which Detectron and its descendants use for new layers."""
+
+def xavier_fill():
+    """Caffe2's XavierFill, which Detectron and its descendants use for new layers; drawn anew for each."""
+    return keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
 
 
 def upsample_nearest(x, size):
@@ -32,20 +38,29 @@ class FeaturePyramid(keras.layers.Layer):
         extra_level: whether to add the last level.
         norm: of every convolution, see `fpn_tf.models.conv_norm.ConvNorm`; None: a bias instead,
             as in the paper.
+        **kwargs: of `keras.Layer`.
 
     Any run of levels with each half the size of the one before will do (rounded up).
+
+    Raises:
+        TypeError, ValueError: maps that are no such run, see `fpn_tf.geometry.levels`.
+
+    Example:
+
+    >>> maps = fpn_tf.ResNet(depth="tiny")(np.zeros((1, 64, 64, 3), "float32"))
+    >>> pyramid = fpn_tf.FeaturePyramid(channels=16)(maps)
+    >>> sorted(pyramid), tuple(pyramid["p3"].shape)
+    (['p2', 'p3', 'p4', 'p5', 'p6'], (1, 8, 8, 16))
+
+    Source: FPN paper, sec. 3 and footnote 2.
     """
 
-    def __init__(self, channels=256, extra_level=True, norm=None, **kwargs):
+    def __init__(self, channels: int = 256, extra_level: bool = True, norm: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.channels, self.extra_level, self.norm = channels, extra_level, norm
 
     def build(self, input_shape):
-        self.levels = sorted(int(name[1:]) for name in input_shape)
-        if not self.levels or self.levels != list(range(self.levels[0], self.levels[-1] + 1)):
-            raise ValueError(
-                f"maps {sorted(input_shape)}: expected consecutive levels such as c2, c3, c4, c5"
-            )
+        self.levels = consecutive_levels_of(input_shape, "c", type(self).__name__)
 
         def conv(kernel_size, kind, level, channels):
             options = {"name": f"{kind}{level}", "dtype": self.dtype_policy}
@@ -57,7 +72,8 @@ class FeaturePyramid(keras.layers.Layer):
                     self.channels,
                     kernel_size,
                     padding="same",
-                    kernel_initializer=INITIALIZER.clone(),
+                    data_format="channels_last",
+                    kernel_initializer=xavier_fill(),
                     **options,
                 )
             layer.build((None, None, None, channels))
@@ -79,19 +95,28 @@ class FeaturePyramid(keras.layers.Layer):
             pyramid[f"p{top + 1}"] = pyramid[f"p{top}"][:, ::2, ::2]
         return pyramid
 
-    # What other pyramids do otherwise (see `fpn_tf.models.pyramids`) -----------------------------
+    def compute_output_shape(self, input_shape):
+        levels = consecutive_levels_of(input_shape, "c", type(self).__name__)
+        shapes = {f"p{k}": (*input_shape[f"c{k}"][:3], self.channels) for k in self.output_levels(levels)}
+        if self.extra_level:
+            batch, *size, _ = input_shape[f"c{levels[-1]}"]
+            half = (None if side is None else -(-side // 2) for side in size)
+            shapes[f"p{levels[-1] + 1}"] = (batch, *half, self.channels)
+        return shapes
 
-    def lateral_levels(self, levels):
+    # What other pyramids do otherwise (see `fpn_tf.models.necks.baselines`) -----------------------------
+
+    def lateral_levels(self, levels: Sequence[int]) -> Sequence[int]:
         """Those of the backbone's levels that a lateral convolution reads."""
         return levels
 
-    def output_levels(self, levels):
+    def output_levels(self, levels: Sequence[int]) -> Sequence[int]:
         """Those of the backbone's levels that the pyramid has a map of."""
         return levels
 
-    def merge(self, laterals, sizes):
+    def merge(self, laterals: dict[int, Array], sizes: dict[int, Any]) -> dict[int, Array]:
         """{level: lateral map} and {level: (H, W)} -> {level: map} before the 3x3 convolutions."""
-        merged = {}
+        merged: dict[int, Array] = {}
         for k in reversed(self.levels):
             above = merged.get(k + 1)
             merged[k] = laterals[k] if above is None else add(laterals[k], upsample_nearest(above, sizes[k]))

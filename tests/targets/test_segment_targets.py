@@ -1,17 +1,17 @@
-"""Windows, labels and mask targets against exact geometry."""
+"""Windows, labels and segment targets against exact geometry."""
 
 import math
 
 import numpy as np
 import pytest
+from backends import tensors_of
 from keras import ops
 from PIL import Image, ImageDraw
 
-from fpn_tf import config
-from fpn_tf.data import masks as mask_grids
-from fpn_tf.geometry.window_grid import window_grid
+from fpn_tf.data import segments
+from fpn_tf.geometry.windows import window_grid
 from fpn_tf.structures import GroundTruth
-from fpn_tf.targets.mask_targets import assign_mask_targets, mask_in, match_windows
+from fpn_tf.targets.segment_targets import assign_segment_targets, match_windows, segment_in
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ def test_labels_equal_the_loop(windows):
     corner = random.uniform(0, 50, (2, 6, 2))
     boxes = np.concatenate([corner, corner + np.exp(random.uniform(1, 4.2, (2, 6, 2)))], axis=2).astype("f")
     valid = np.array([[True] * 5 + [False], [False] * 6])
-    found, labels = (
+    gt_index, labels = (
         ops.convert_to_numpy(x)
-        for x in match_windows(windows, GroundTruth(boxes, np.ones((2, 6), "i"), valid))
+        for x in match_windows(windows, tensors_of(GroundTruth(boxes, np.ones((2, 6), "i"), valid)))
     )
     centers, scales, strides = (
         ops.convert_to_numpy(x) for x in (windows.centers, windows.scales, windows.strides)
@@ -51,18 +51,18 @@ def test_labels_equal_the_loop(windows):
         longest = max(x2 - x1, y2 - y1)
         scale = min(range(10), key=lambda i: abs(math.log(longest / windows.sizes[i])))
         for n, (x, y) in enumerate(centers):
-            away = max(abs(x - (x1 + x2) / 2), abs(y - (y1 + y2) / 2))
-            if scales[n] == scale and away <= strides[n]:
+            distance = max(abs(x - (x1 + x2) / 2), abs(y - (y1 + y2) / 2))
+            if scales[n] == scale and distance <= strides[n]:
                 expected[image, n] = 1
-                if away < nearest.get((image, n), (1e9,))[0]:
-                    nearest[image, n] = (away, g)
+                if distance < nearest.get((image, n), (1e9,))[0]:
+                    nearest[image, n] = (distance, g)
     np.testing.assert_array_equal(labels, expected)
     assert 4 <= expected.sum() < expected.size / 4
     for (image, n), (_, g) in nearest.items():
-        assert found[image, n] == g
+        assert gt_index[image, n] == g
 
 
-def test_masks_are_the_object_seen_through_the_region():
+def test_segments_are_the_object_seen_through_the_region():
     """A triangle, drawn exactly, against the share of each cell that it fills."""
     corners = [(20.0, 10.0), (60.0, 30.0), (30.0, 50.0)]
     fine = Image.new("L", (80 * 16, 64 * 16))
@@ -70,12 +70,12 @@ def test_masks_are_the_object_seen_through_the_region():
     exact = np.asarray(fine, np.float32) / 255
     mask = (np.asarray(fine.reduce(16)) > 127).astype(np.uint8)
     box = np.array([20, 10, 60, 50], np.float32)
-    grid = mask_grids.in_box(mask, box)
+    grid = segments.in_box(mask, box)
     regions = np.array([[15, 5, 65, 55], [0, 0, 40, 40], [25, 15, 75, 65], [70, 55, 80, 64]], np.float32)
     repeated = [np.stack([x] * len(regions))[None] for x in (box, grid)]
-    found = ops.convert_to_numpy(mask_in(regions[None], *repeated, 14))[0]
+    targets = ops.convert_to_numpy(segment_in(*tensors_of((regions[None], *repeated)), 14))[0]
     differing, decided = 0, 0
-    for region, target in zip(regions, found):
+    for region, target in zip(regions, targets):
         for row in range(14):
             for column in range(14):
                 x1, x2 = (16 * (region[0] + (region[2] - region[0]) * c / 14) for c in (column, column + 1))
@@ -86,21 +86,23 @@ def test_masks_are_the_object_seen_through_the_region():
                     decided += 1
                     differing += target[row, column] != (share > 0.5)
     assert differing == 0
-    assert decided > 0.85 * found.size
-    assert found[:3].any(axis=(1, 2)).all()
-    assert not found[3].any()  # a region beside the object
+    assert decided > 0.85 * targets.size
+    assert targets[:3].any(axis=(1, 2)).all()
+    assert not targets[3].any()  # a region beside the object
 
 
-def test_samples_are_foreground_and_background_inside_the_image(windows, tiny_config):
-    settings = config.replace(tiny_config, **{"model.mask.samples": 64}).model.mask
+def test_samples_are_foreground_and_background_inside_the_image(windows):
+    size = 14
     boxes = np.array([[[8, 8, 40, 44], [60, 20, 68, 27]], [[0, 0, 0, 0]] * 2], np.float32)
-    gt = GroundTruth(boxes, np.array([[1, 2], [0, 0]]), np.array([[True, True], [False, False]]))
+    gt = tensors_of(GroundTruth(boxes, np.array([[1, 2], [0, 0]]), np.array([[True, True], [False, False]])))
     grids = np.zeros((2, 2, 64, 64), np.uint8)
     grids[:, :, 1:-1, 1:-1] = 255
     sizes = np.array([[64, 96], [32, 40]], np.int32)
     count = len(windows.scales)
     noise = np.random.default_rng(0).uniform(size=(2, count)).astype("f")
-    targets = assign_mask_targets(windows, gt, grids, sizes, noise, settings)
+    targets = assign_segment_targets(
+        windows, gt, grids, sizes, noise, samples=64, foreground_fraction=0.25, segment_size=size
+    )
     labels, valid = (ops.convert_to_numpy(x) for x in (targets.labels, targets.valid))
     indices = ops.convert_to_numpy(targets.indices)
     assert 0 < labels[0].sum() <= 16
@@ -111,12 +113,11 @@ def test_samples_are_foreground_and_background_inside_the_image(windows, tiny_co
     # The objects fill their boxes: a target is the box itself, seen through the region.
     positive = np.flatnonzero(labels[0])[0]
     region = ops.convert_to_numpy(windows.regions)[indices[0, positive]]
-    size = settings.mask_size
     middles = (np.arange(size) + 0.5) / size
     x = region[0] + middles * (region[2] - region[0])
     y = region[1] + middles * (region[3] - region[1])
     center = (region[:2] + region[2:]) / 2
     box = min(boxes[0], key=lambda b: np.abs((b[:2] + b[2:]) / 2 - center).max())
     expected = ((y > box[1]) & (y < box[3]))[:, None] & ((x > box[0]) & (x < box[2]))[None]
-    found = ops.convert_to_numpy(targets.masks)[0, positive]
-    assert np.mean(found != expected) < 0.08  # cells that the border runs through
+    segment = ops.convert_to_numpy(targets.segments)[0, positive]
+    assert np.mean(segment != expected) < 0.08  # cells that the border runs through

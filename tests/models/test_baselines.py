@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from fpn_tf import RPN, config
-from fpn_tf.config import PYRAMIDS
-from fpn_tf.models.pyramids import make_pyramid
+from fpn_tf import build, config
+from fpn_tf.catalogue import NECKS
+from fpn_tf.models.necks.baselines import make_neck
 
 LEVELS = (2, 3, 4, 5)
 
@@ -40,10 +40,10 @@ def passing(layer, maps):
 )
 def test_maps_by_hand(kind, expected, laterals, smoothings):
     maps = make_maps()
-    layer = passing(make_pyramid(kind, channels=1), maps)
+    layer = passing(make_neck(kind, channels=1), maps)
     assert (len(layer.laterals), len(layer.smoothings)) == (laterals, smoothings)
     pyramid = layer(maps)
-    assert [int(name[1:]) for name in pyramid] == list(PYRAMIDS[kind]) == list(expected)
+    assert [int(name[1:]) for name in pyramid] == list(NECKS[kind]) == list(expected)
     for level, value in expected.items():
         side = max(2 ** (5 - level), 1)
         assert pyramid[f"p{level}"].shape == (1, side, side, 1)
@@ -53,7 +53,7 @@ def test_maps_by_hand(kind, expected, laterals, smoothings):
 @pytest.mark.parametrize("kind", ["bottom_up", "top_down", "finest", "c4"])
 def test_in_a_functional_model_that_is_saved(kind, tmp_path):
     inputs = {f"c{k}": keras.Input((64 // 2**k, 64 // 2**k, 8), name=f"c{k}") for k in LEVELS}
-    layer = make_pyramid(kind, channels=4)
+    layer = make_neck(kind, channels=4)
     model = keras.Model(inputs, layer(inputs))
     random = np.random.default_rng(0)
     x = {n: random.normal(size=(1, *v.shape[1:])).astype(np.float32) for n, v in inputs.items()}
@@ -63,21 +63,21 @@ def test_in_a_functional_model_that_is_saved(kind, tmp_path):
         np.testing.assert_array_equal(ops.convert_to_numpy(value), ops.convert_to_numpy(again[name]))
 
 
-@pytest.mark.parametrize("kind", list(PYRAMIDS))
+@pytest.mark.parametrize("kind", list(NECKS))
 def test_an_rpn_has_anchors_and_gradients_on_each(tiny_config, batch, kind):
-    settings = config.replace(tiny_config, **{"model.kind": "rpn", "model.pyramid": kind})
-    model, (x, y) = RPN(settings), batch
+    settings = config.replace(tiny_config, **{"model.kind": "rpn", "model.neck": kind})
+    model, (x, y) = build(settings), batch
     outputs = model(x, training=True)
     sizes = {2: 16 * 24, 3: 8 * 12, 4: 4 * 6, 5: 2 * 3, 6: 1 * 2}
-    per_cell = 3 if len(PYRAMIDS[kind]) > 1 else 15
+    per_cell = 3 if len(NECKS[kind]) > 1 else 15
     assert {k: len(a) for k, a in outputs.rpn.anchors.items()} == {
-        f"p{k}": per_cell * sizes[k] for k in PYRAMIDS[kind]
+        f"p{k}": per_cell * sizes[k] for k in NECKS[kind]
     }
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
-            loss = model.compute_losses(y, model(x, training=True)).total_loss
+            loss = sum(model.compute_losses(y, model(x, training=True)).values())
         gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
         for variable, gradient in zip(model.trainable_variables, gradients):
             assert gradient is not None, variable.path
@@ -90,6 +90,6 @@ def test_sizes_must_match_the_levels(tiny_config):
     short = {"model.rpn.anchor_sizes": (8, 16)}
     with pytest.raises(config.ConfigError, match="expected 5 sizes"):
         config.replace(tiny_config, **short).validate()
-    config.replace(tiny_config, **short, **{"model.pyramid": "c4"}).validate()
-    with pytest.raises(config.ConfigError, match="expected model.pyramid=c4"):
+    config.replace(tiny_config, **short, **{"model.neck": "c4"}).validate()
+    with pytest.raises(config.ConfigError, match="expected model.neck=c4"):
         config.replace(tiny_config, **{"model.roi.head": "conv5"}).validate()

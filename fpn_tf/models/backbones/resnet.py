@@ -1,10 +1,12 @@
 """ResNet (He et al., 2015): images in, maps c2..c5 out."""
 
 import functools
+from typing import Any
 
 import keras
 from keras import ops
 
+from fpn_tf.geometry.levels import check_rank
 from fpn_tf.models.conv_norm import ConvNorm, symmetric_pad
 
 SPECS = {  # depth -> (bottleneck?, blocks per stage, channels of the stem and of stage c2)
@@ -102,22 +104,32 @@ class ResNet(keras.layers.Layer):
         remat: in training, a block keeps its input alone and is computed again in the backward pass
             (Chen et al., arXiv 1604.06174). Not for sync_bn, whose averages would move twice.
         last_level: 5, or 4 for a backbone that ends with c4.
+        **kwargs: of `keras.Layer`.
+
+    Raises:
+        ValueError: a depth that there is none of, remat with sync_bn, images that are no [B, H, W, 3].
+
+    Example:
+
+    >>> maps = fpn_tf.ResNet(depth="tiny")(np.zeros((1, 64, 96, 3), "float32"))
+    >>> tuple(maps["c2"].shape), tuple(maps["c5"].shape)
+    ((1, 16, 24, 32), (1, 2, 3, 256))
 
     Source: arXiv 1512.03385, table 1, and 1611.05431; stride placement of torchvision by default.
     """
 
     def __init__(
         self,
-        depth=50,
-        stride_in_1x1=False,
-        norm="frozen_bn",
-        epsilon=1e-5,
-        frozen_stages=0,
-        groups=1,
-        width_per_group=64,
-        remat=False,
-        last_level=5,
-        **kwargs,
+        depth: int | str = 50,
+        stride_in_1x1: bool = False,
+        norm: str = "frozen_bn",
+        epsilon: float = 1e-5,
+        frozen_stages: int = 0,
+        groups: int = 1,
+        width_per_group: int = 64,
+        remat: bool = False,
+        last_level: int = 5,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if depth not in SPECS:
@@ -128,7 +140,7 @@ class ResNet(keras.layers.Layer):
         self.depth, self.stride_in_1x1, self.norm, self.epsilon = depth, stride_in_1x1, norm, epsilon
         self.frozen_stages, self.groups, self.width_per_group = frozen_stages, groups, width_per_group
         self.last_level = last_level
-        norm_options = {"norm": norm, "epsilon": epsilon}
+        norm_options: dict[str, Any] = {"norm": norm, "epsilon": epsilon}
         self.stem = ConvNorm(
             SPECS[depth][2], 7, 2, activation="relu", name="stem", dtype=self.dtype_policy, **norm_options
         )
@@ -141,6 +153,7 @@ class ResNet(keras.layers.Layer):
                 layer.trainable = False
 
     def build(self, input_shape):
+        check_rank(input_shape, "[B, H, W, 3]", "ResNet: images")
         self.stem.build(input_shape)
         shape = self.stem.compute_output_shape(input_shape)
         for stage in self.stages:
@@ -151,7 +164,7 @@ class ResNet(keras.layers.Layer):
     def call(self, images, training=False):
         x = self.stem(images, training=training)
         # After the ReLU a border of zeros is as good as one of minus infinity.
-        x = ops.max_pool(symmetric_pad(x, 1), 3, 2, padding="valid")
+        x = ops.max_pool(symmetric_pad(x, 1), 3, 2, padding="valid", data_format="channels_last")
         maps = {}
         for level, stage in enumerate(self.stages, start=2):
             for block in stage:
@@ -160,6 +173,17 @@ class ResNet(keras.layers.Layer):
                 x = keras.remat(step)(x) if again else step(x)
             maps[f"c{level}"] = x
         return maps
+
+    def compute_output_shape(self, input_shape):
+        check_rank(input_shape, "[B, H, W, 3]", "ResNet: images")
+        batch, *size, channels = self.stem.compute_output_shape(input_shape)
+        shape = (batch, *(None if side is None else -(-side // 2) for side in size), channels)  # max pooling
+        shapes = {}
+        for level, stage in enumerate(self.stages, start=2):
+            for block in stage:
+                shape = block.compute_output_shape(shape)
+            shapes[f"c{level}"] = shape
+        return shapes
 
     def get_config(self):
         names = ("depth", "stride_in_1x1", "norm", "epsilon", "frozen_stages", "groups", "width_per_group")

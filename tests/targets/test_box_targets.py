@@ -3,12 +3,10 @@ import oracles
 import pytest
 from keras import ops
 
-from fpn_tf.config import ROIConfig, RPNConfig
 from fpn_tf.structures import GroundTruth, Proposals
-from fpn_tf.targets.matcher import match
-from fpn_tf.targets.roi_targets import sample_rois
-from fpn_tf.targets.rpn_targets import assign_rpn_targets
-from fpn_tf.targets.sampler import sample
+from fpn_tf.targets.box_targets import assign_rpn_targets, match, sample, sample_rois
+
+QUOTAS = {"foreground_fraction": 0.25, "foreground_iou": 0.5, "box_weights": (10.0, 10.0, 5.0, 5.0)}
 
 
 def numpy(values):
@@ -76,7 +74,14 @@ def test_rpn_targets_by_hand():
     gt = GroundTruth(np.array([[[0, 0, 10, 10]]], np.float32), np.array([[2]]), np.array([[True]]))
     noise = np.array([[0.5, 0.6, 0.7]], np.float32)
     targets = assign_rpn_targets(
-        anchors, gt, noise, RPNConfig(samples=4, foreground_iou=0.7, background_iou=0.3)
+        anchors,
+        gt,
+        noise,
+        foreground_iou=0.7,
+        background_iou=0.3,
+        samples=4,
+        foreground_fraction=0.5,
+        box_weights=(1.0, 1.0, 1.0, 1.0),
     )
     indices, labels, deltas, valid = numpy(targets)
     # Anchor 0 is the object, anchor 1 (IoU 0.5) is ignored, anchor 2 is background.
@@ -94,7 +99,7 @@ def test_rois_hold_the_ground_truth_and_fill_the_quota():
     boxes[0, :5] = [50, 50, 60, 60]
     proposals = Proposals(boxes, np.zeros((1, 6), np.float32), np.array([[1, 1, 1, 1, 1, 0]], bool), None)
     noise = np.linspace(0, 0.9, 8, dtype=np.float32)[None]
-    rois, classes, deltas, valid = numpy(sample_rois(proposals, gt, noise, ROIConfig(samples=4)))
+    rois, classes, deltas, valid = numpy(sample_rois(proposals, gt, noise, samples=4, **QUOTAS)[:4])
     assert valid.all()
     assert classes.tolist() == [[3, 0, 0, 0]]  # a quarter of 4 is 1 foreground
     np.testing.assert_array_equal(rois[0, 0], [0, 0, 10, 10])
@@ -107,8 +112,29 @@ def test_without_ground_truth_everything_is_background():
     boxes = random_boxes(np.random.default_rng(2), 1, 6)
     proposals = Proposals(boxes, np.zeros((1, 6), np.float32), np.ones((1, 6), bool), None)
     noise = np.linspace(0, 0.9, 7, dtype=np.float32)[None]
-    rois, classes, deltas, valid = numpy(sample_rois(proposals, gt, noise, ROIConfig(samples=8)))
+    rois, classes, deltas, valid = numpy(sample_rois(proposals, gt, noise, samples=8, **QUOTAS)[:4])
     assert valid.sum() == 6
     assert not classes.any()
     assert np.isfinite(deltas).all()
     assert np.isfinite(rois).all()
+
+
+def test_the_thresholds_themselves():
+    # IoU with the object: 0.5 and 0.25 exactly.
+    boxes = np.array([[0, 0, 10, 5], [0, 0, 10, 2.5]], np.float32)
+    gt, valid = np.array([[[0, 0, 10, 10]]], np.float32), np.array([[True]])
+    assert numpy(match(boxes, gt, valid, 0.5, 0.25, False))[1].tolist() == [[1, -1]]
+    assert numpy(match(boxes, gt, valid, 0.75, 0.5, False))[1].tolist() == [[-1, 0]]
+
+
+def test_a_ground_truth_without_area_claims_nothing():
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
+    gt = np.array([[[5, 5, 5, 5]]], np.float32)
+    assert numpy(match(boxes, gt, np.array([[True]]), 0.7, 0.3, True))[1].tolist() == [[0, 0]]
+
+
+def test_the_foreground_quota_is_rounded_down():
+    labels = np.ones((1, 20), np.int32)
+    labels[:, 10:] = 0
+    drawn = sample(labels, np.linspace(0, 0.9, 20, dtype=np.float32)[None], 7, 0.25)  # 1.75 of 7
+    assert numpy(drawn)[1].sum() == 1

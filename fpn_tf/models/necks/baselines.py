@@ -5,7 +5,8 @@ A pyramid is a layer: backbone maps {"c2": [B, H, W, C], ...} -> maps {"p2": ...
 
 import keras
 
-from fpn_tf.models.fpn import FeaturePyramid, upsample_nearest
+from fpn_tf.geometry.levels import levels_of
+from fpn_tf.models.necks.feature_pyramid import FeaturePyramid, upsample_nearest
 
 
 @keras.saving.register_keras_serializable("fpn_tf")
@@ -57,21 +58,24 @@ class SingleMap(keras.layers.Layer):
         self.level = level
 
     def build(self, input_shape):
-        if f"c{self.level}" not in input_shape:
-            raise ValueError(f"maps {sorted(input_shape)}: expected c{self.level} among them")
+        if self.level not in levels_of(input_shape, "c", "SingleMap"):
+            raise ValueError(f"SingleMap: got maps {sorted(input_shape)}; expected c{self.level} among them")
 
     def call(self, maps, training=False):
         return {f"p{self.level}": maps[f"c{self.level}"]}
+
+    def compute_output_shape(self, input_shape):
+        return {f"p{self.level}": input_shape[f"c{self.level}"]}
 
     def get_config(self):
         return super().get_config() | {"level": self.level}
 
 
-def make_pyramid(kind, channels, norm=None, **kwargs):
-    """The pyramid that `model.pyramid` names.
+def make_neck(kind, channels, norm=None, **kwargs):
+    """The pyramid that `model.neck` names.
 
     Args:
-        kind: one of `fpn_tf.config.PYRAMIDS`.
+        kind: one of `fpn_tf.catalogue.NECKS`.
         channels: of the maps; a single map of the backbone keeps its own.
         norm: of the convolutions, see `FeaturePyramid`.
         **kwargs: of the layer.
