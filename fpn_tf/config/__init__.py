@@ -1,18 +1,16 @@
 """The configuration: frozen dataclasses, one per stage; overrides by dotted key; JSON.
 
-Keras and TensorFlow are not imported here: a mistake is answered before they start.
+This package imports neither Keras nor TensorFlow: a mistake is answered before they start.
 """
 
 from fpn_tf.config.edit import differences, from_dict, load, override, replace, save, to_dict
-from fpn_tf.config.network import BACKBONES, CLASSLESS, PYRAMIDS, ModelConfig, ROIConfig, RPNConfig, check
+from fpn_tf.config.network import PIXELS, ModelConfig, ROIConfig, RPNConfig, SegmentConfig, check
 from fpn_tf.config.run import PARTS, Config, DataConfig, EvalConfig, TrainConfig
 from fpn_tf.errors import ConfigError
 
 __all__ = [
-    "BACKBONES",
-    "CLASSLESS",
     "PARTS",
-    "PYRAMIDS",
+    "PIXELS",
     "Config",
     "ConfigError",
     "DataConfig",
@@ -20,6 +18,7 @@ __all__ = [
     "ModelConfig",
     "ROIConfig",
     "RPNConfig",
+    "SegmentConfig",
     "TrainConfig",
     "check",
     "differences",

@@ -7,16 +7,30 @@ import types
 import typing
 
 from fpn_tf import files
-from fpn_tf.config.network import check
+from fpn_tf.catalogue import APPLICATIONS
+from fpn_tf.config import old_names
+from fpn_tf.config.network import PIXELS, check
 from fpn_tf.config.run import Config
 from fpn_tf.errors import ConfigError
 
 
 def replace(config, **changes):
     """A copy of `config` with dotted keys changed: `replace(c, **{"train.steps": 10})`."""
-    for key, value in changes.items():
+    renamed = []
+    for old_key, old_value in changes.items():
+        key, value = old_names.today(old_key, old_value)
+        if key != old_key:
+            renamed.append(f"{old_key} is {key} now")
+        elif _as_text(value) != _as_text(old_value):
+            renamed.append(f"{key}={_as_text(old_value)} is {_as_text(value)} now")
         config = _replace_at(config, key.split("."), value, key)
+    if renamed:
+        old_names.note(", ".join(renamed))
     return config
+
+
+def _as_text(value):
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
 def _replace_at(section, path, value, key):
@@ -47,9 +61,9 @@ def _typed(value, expected, key):
         return tuple(_typed(part, item, key) for part in value)
     if expected is bool:
         words = {"true": True, "1": True, "false": False, "0": False}
-        found = words.get(str(value).lower())
-        check(found is not None, f"{key}={value}: expected true or false")
-        return found
+        truth = words.get(str(value).lower())
+        check(truth is not None, f"{key}={value}: expected true or false")
+        return truth
     if expected is str:
         check(isinstance(value, str), f"{key}={value}: expected text")
         return value
@@ -138,5 +152,15 @@ def differences(old, new):
             else:
                 yield f"{prefix}{f.name}", value
 
-    new = dict(flat(new))
-    return {key: (value, new[key]) for key, value in flat(old) if value != new[key]}
+    old, new = (_settled(dict(flat(config))) for config in (old, new))
+    return {key: (value, new[key]) for key, value in old.items() if value != new[key]}
+
+
+def _settled(values):
+    """{dotted key: value} of a config, with the pixel format of a ResNet where none is given."""
+    if not values.get("model.backbone", values.get("backbone", "")).startswith(APPLICATIONS):
+        for prefix in ("model.", ""):
+            for name, value in PIXELS.items():
+                if values.get(f"{prefix}{name}", ...) is None:
+                    values[f"{prefix}{name}"] = value
+    return values

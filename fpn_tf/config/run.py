@@ -6,56 +6,94 @@ depends on it.
 
 import pathlib
 from dataclasses import dataclass, field
+from typing import Self
 
-from fpn_tf.config.network import ModelConfig, check
+from fpn_tf.config.network import ModelConfig, check, check_numbers
 
 RESIZES = ("detectron2", "torchvision", "detectron")
-PARTS = ("backbone", "fpn", "rpn_head", "box_head")  # of a model
+PARTS = ("backbone", "neck", "rpn", "box_head")  # of a model
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the photos and boxes come from, and how large they are shown to the net."""
+    """Where the photos and boxes come from, and how large they are shown to the net.
 
-    tfds_name: str = ""  # e.g. shapes, coco/2017, voc/2007; or the four paths below
-    tfds_dir: str = ""  # where TFDS keeps its data; "": TFDS' own default
+    Args:
+        tfds_name: a data set of TFDS, e.g. shapes, coco/2017, voc/2007; or the four paths below.
+        tfds_dir: where TFDS keeps its data; "": TFDS' own default.
+        tfds_train_split: name of the split in TFDS.
+        tfds_eval_split: likewise.
+        root: folder that the next four are relative to.
+        train_annotations: COCO-format JSON; needs train_images.
+        train_images: folder that holds each image's `file_name`.
+        eval_annotations: as train_annotations, for evaluation.
+        eval_images: as train_images.
+        class_names: of classes 1..K; filled in from the data set.
+        category_ids: the data set's ids of classes 1..K, filled in likewise.
+        train_proposals: file of --mode=propose, for model.kind=fast_rcnn; not under root.
+        eval_proposals: likewise.
+        max_train_proposals: per image, the best, at least 1.
+        max_eval_proposals: likewise, at least 1.
+        short_side: pixels of the resized image, at least 1.
+        max_side: bound on its longer side, at least short_side and all train_short_sides.
+        resize: whose: detectron2 (Pillow's on bytes), or torchvision or detectron, float without
+            antialiasing.
+        fast_resize: in training OpenCV reads photos, within 1 grey level of Pillow.
+        train_short_sides: shorter sides to draw from, positive (scale jitter); (): short_side.
+        flip: mirror every second training image.
+        segments: read the annotations' segmentations, for model.kind=segment_proposals.
+        keep_empty: train on images without boxes too.
+        max_bad_fraction: share of unreadable files that ends the run, 0..1.
+        workers: threads that read photos, 0 or more; 0: as many as there are cores.
+
+    Example:
+
+    >>> fpn_tf.DataConfig(train_annotations="train.json", train_images="photos", root="data").path(
+    ...     "train_images"
+    ... )
+    'data/photos'
+    """
+
+    tfds_name: str = ""
+    tfds_dir: str = ""
     tfds_train_split: str = "train"
     tfds_eval_split: str = "validation"
-    root: str = ""  # folder that the next four are relative to
-    train_annotations: str = ""  # COCO-format JSON
-    train_images: str = ""  # folder
+    root: str = ""
+    train_annotations: str = ""
+    train_images: str = ""
     eval_annotations: str = ""
     eval_images: str = ""
-    class_names: tuple[str, ...] = ()  # filled in from the dataset
-    category_ids: tuple[int, ...] = ()  # the dataset's ids of classes 1..K, filled in likewise
-    train_proposals: str = ""  # file of --mode=propose, for model.kind=fast_rcnn; not under root
+    class_names: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
+    train_proposals: str = ""
     eval_proposals: str = ""
-    max_train_proposals: int = 2000  # per image, the best
+    max_train_proposals: int = 2000
     max_eval_proposals: int = 1000
-    short_side: int = 800  # pixels, of the resized image
+    short_side: int = 800
     max_side: int = 1333
-    resize: str = "detectron2"  # whose: Pillow's on bytes, or float without antialiasing
-    fast_resize: bool = False  # in training: OpenCV reads photos, within 1 grey level of Pillow
-    train_short_sides: tuple[int, ...] = ()  # scale jitter; empty: always short_side
-    flip: bool = True  # horizontal, every second image
-    masks: bool = False  # read the annotations' segmentations, for model.kind=mask_proposals
-    keep_empty: bool = False  # train on images without boxes too
-    max_bad_fraction: float = 0.01  # share of unreadable files that ends the run
-    workers: int = 0  # threads that read photos; 0: as many as there are cores
+    resize: str = "detectron2"
+    fast_resize: bool = False
+    train_short_sides: tuple[int, ...] = ()
+    flip: bool = True
+    segments: bool = False
+    keep_empty: bool = False
+    max_bad_fraction: float = 0.01
+    workers: int = 0
 
     @property
-    def train_sides(self):
+    def train_sides(self) -> tuple[int, ...]:
         """The shorter sides that training draws from."""
         return self.train_short_sides or (self.short_side,)
 
-    def path(self, name):
+    def path(self, name: str) -> str:
         """The path that the field `name` holds, under `root`."""
         return str(pathlib.Path(self.root) / getattr(self, name))
 
-    def validate(self):
-        for name in ("max_train_proposals", "max_eval_proposals"):
-            check(getattr(self, name) >= 1, f"data.{name}={getattr(self, name)}: expected at least 1")
+    def validate(self) -> None:
+        check_numbers(self, "data", "max_train_proposals max_eval_proposals", 1)
+        check_numbers(self, "data", "max_bad_fraction", 0, 1)
+        check_numbers(self, "data", "workers", 0)
         for name in ("short_side", "max_side"):
             check(
                 getattr(self, name) >= 1,
@@ -75,10 +113,6 @@ class DataConfig:
             min(self.train_sides) >= 1,
             f"data.train_short_sides={self.train_short_sides}: expected positive sizes",
         )
-        check(
-            0 <= self.max_bad_fraction <= 1, f"data.max_bad_fraction={self.max_bad_fraction}: expected 0..1"
-        )
-        check(self.workers >= 0, f"data.workers={self.workers}: expected 0 or more")
         for split in ("train", "eval"):
             files_given = [bool(getattr(self, f"{split}_{part}")) for part in ("annotations", "images")]
             check(
@@ -89,59 +123,90 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The optimisation."""
+    """The optimisation.
+
+    Args:
+        steps: of the whole run, at least 1.
+        batch_size: images per step, over all replicas, at least 1: a multiple of num_replicas *
+            accumulation_steps.
+        learning_rate: after the warm-up, positive; None: base_learning_rate * batch_size / 16.
+        base_learning_rate: for 16 images.
+        optimizer: sgd, as Detectron; or adamw, for short runs from scratch.
+        momentum: of sgd, 0 or more, below 1.
+        weight_decay: of kernels, 0 or more; coupled in sgd, decoupled in adamw.
+        decay_biases: of convolutions and dense layers, too; norms never decay.
+        clip_norm: of the global gradient, after the all-reduce, 0 or more; 0: off.
+        schedule: step or cosine.
+        decay_at: shares of `steps` at which `step` decays.
+        decay_factor: of the learning rate, at each of them.
+        warmup_steps: in which the learning rate rises, 0 or more.
+        warmup_factor: share of the learning rate that they begin with.
+        seed: of weights, order of the data, flips and sampling, 0 or more.
+        num_replicas: 0 or more. 0: every GPU, or one CPU device; n: n GPUs or n logical CPU devices.
+        accumulation_steps: micro-batches per step, at least 1.
+        precision: float32, mixed_bfloat16 or mixed_float16.
+        freeze: parts that stay as they are: some of backbone, neck, rpn, box_head.
+        initial_model_dir: a model_dir: the parts that both models have begin with its weights.
+        remat: recompute each residual block in the backward pass: less memory, more time.
+        deterministic: equal runs give equal bits; TensorFlow's op determinism.
+        ema_decay: of a moving average of the weights, used by eval and export, 0 or more, below 1; 0: off.
+        on_nonfinite: stop, or restore: go back to the newest checkpoint, pass over the batch.
+        max_restores: with restore: after that many the run stops, 0 or more.
+        log_every: steps, at least 1.
+        checkpoint_every: steps, at least 1.
+        keep_checkpoints: the newest, at least 1; the best by AP is kept besides.
+        keep_every: steps, 0 or more, a multiple of checkpoint_every: those checkpoints are kept too; 0: none.
+        eval_every: steps, 0 or more; 0: only at the end.
+
+    Example:
+
+    >>> fpn_tf.TrainConfig(batch_size=8).peak_learning_rate
+    0.01
+    """
 
     steps: int = 90000
-    batch_size: int = 16  # images per step, over all replicas
-    learning_rate: float | None = None  # None: base_learning_rate * batch_size / 16
-    base_learning_rate: float = 0.02  # for 16 images
-    optimizer: str = "sgd"  # Detectron's; or adamw, for short runs from scratch
-    momentum: float = 0.9  # of sgd
-    weight_decay: float = 1e-4  # of kernels; coupled in sgd, decoupled in adamw
-    clip_norm: float = 0.0  # of the global gradient, after the all-reduce; 0: off
+    batch_size: int = 16
+    learning_rate: float | None = None
+    base_learning_rate: float = 0.02
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    decay_biases: bool = False
+    clip_norm: float = 0.0
     schedule: str = "step"
-    decay_at: tuple[float, ...] = (2 / 3, 8 / 9)  # shares of `steps` at which `step` decays
+    decay_at: tuple[float, ...] = (2 / 3, 8 / 9)
     decay_factor: float = 0.1
     warmup_steps: int = 1000
     warmup_factor: float = 0.001
     seed: int = 0
-    num_replicas: int = 0  # 0: every GPU, or one CPU device; n: n GPUs or n logical CPU devices
-    accumulation_steps: int = 1  # micro-batches per step
+    num_replicas: int = 0
+    accumulation_steps: int = 1
     precision: str = "float32"
-    freeze: tuple[str, ...] = ()  # parts that stay as they are: backbone, fpn, rpn_head, box_head
-    start_from: str = ""  # a model_dir: the parts that both models have begin with its weights
-    remat: bool = False  # recompute each residual block in the backward pass: less memory, more time
-    deterministic: bool = True  # equal runs give equal bits; TensorFlow's op determinism
-    ema_decay: float = 0.0  # of a moving average of the weights, used by eval and export; 0: off
-    on_nonfinite: str = "stop"  # or restore: go back to the newest checkpoint, pass over the batch
-    max_restores: int = 3  # with restore: after that many the run stops
+    freeze: tuple[str, ...] = ()
+    initial_model_dir: str = ""
+    remat: bool = False
+    deterministic: bool = True
+    ema_decay: float = 0.0
+    on_nonfinite: str = "stop"
+    max_restores: int = 3
     log_every: int = 20
     checkpoint_every: int = 1000
-    keep_checkpoints: int = 3  # the newest; the best by AP is kept besides
-    keep_every: int = 0  # checkpoints at multiples of this step are kept too; 0: none
-    eval_every: int = 0  # 0: only at the end
+    keep_checkpoints: int = 3
+    keep_every: int = 0
+    eval_every: int = 0
 
     @property
-    def peak_learning_rate(self):
+    def peak_learning_rate(self) -> float:
         """The learning rate after warm-up: given, or in proportion to the batch (Goyal et al.)."""
         if self.learning_rate is not None:
             return self.learning_rate
         return self.base_learning_rate * self.batch_size / 16
 
-    def validate(self):
-        for name in (
-            "steps",
-            "batch_size",
-            "accumulation_steps",
-            "log_every",
-            "checkpoint_every",
-            "keep_checkpoints",
-        ):
-            check(getattr(self, name) >= 1, f"train.{name}={getattr(self, name)}: expected at least 1")
-        for name in ("num_replicas", "warmup_steps", "eval_every", "seed", "keep_every", "max_restores"):
-            check(getattr(self, name) >= 0, f"train.{name}={getattr(self, name)}: expected 0 or more")
-        for name in ("weight_decay", "clip_norm"):
-            check(getattr(self, name) >= 0, f"train.{name}={getattr(self, name)}: expected 0 or more")
+    def validate(self) -> None:
+        counts = "steps batch_size accumulation_steps log_every checkpoint_every keep_checkpoints"
+        check_numbers(self, "train", counts, 1)
+        counts = "num_replicas warmup_steps eval_every seed keep_every max_restores"
+        check_numbers(self, "train", f"{counts} weight_decay clip_norm", 0)
         check(
             self.peak_learning_rate > 0,
             f"train.learning_rate={self.peak_learning_rate}: expected a positive number",
@@ -175,49 +240,77 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Detection at test time."""
+    """Detection at test time.
+
+    Args:
+        batch_size: images at a time, at least 1.
+        score_threshold: a detection's score must be above it, 0..1.
+        nms_threshold: IoU above which the worse of two boxes of a class is dropped, 0..1.
+        max_detections: per image, at least 1.
+        short_sides: pixels, positive; an image pyramid: detect at each, merge; (): data.short_side.
+        annotations: official COCO JSON to score a TFDS split against.
+        pictures: drawn after an evaluation, 0 or more.
+
+    Example:
+
+    >>> fpn_tf.EvalConfig(max_detections=300).score_threshold
+    0.05
+    """
 
     batch_size: int = 1
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     max_detections: int = 100
-    short_sides: tuple[int, ...] = ()  # an image pyramid: detect at each, merge; (): data.short_side
-    annotations: str = ""  # official COCO JSON to score a TFDS split against
-    pictures: int = 8  # pictures drawn after an evaluation
+    short_sides: tuple[int, ...] = ()
+    annotations: str = ""
+    pictures: int = 8
 
-    def validate(self):
-        for name in ("batch_size", "max_detections"):
-            check(getattr(self, name) >= 1, f"eval.{name}={getattr(self, name)}: expected at least 1")
-        for name in ("score_threshold", "nms_threshold"):
-            check(0 <= getattr(self, name) <= 1, f"eval.{name}={getattr(self, name)}: expected 0..1")
+    def validate(self) -> None:
+        check_numbers(self, "eval", "batch_size max_detections", 1)
+        check_numbers(self, "eval", "score_threshold nms_threshold", 0, 1)
+        check_numbers(self, "eval", "pictures", 0)
         check(
             all(side >= 1 for side in self.short_sides),
             f"eval.short_sides={self.short_sides}: expected positive sizes",
         )
-        check(self.pictures >= 0, f"eval.pictures={self.pictures}: expected 0 or more")
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a run."""
+    """Everything that decides a run.
+
+    Args:
+        model: the section `ModelConfig`.
+        data: the section `DataConfig`.
+        train: the section `TrainConfig`.
+        eval: the section `EvalConfig`.
+        name: of the experiment, for --mode=report.
+
+    Example:
+
+    >>> config = fpn_tf.Config(model=fpn_tf.ModelConfig(backbone="resnet18", num_classes=3))
+    >>> config.validate().train.steps
+    90000
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
-    name: str = ""  # of the experiment, for --mode=report
+    name: str = ""
 
-    def validate(self):
+    def validate(self) -> Self:
         """Checks every value. Raises: ConfigError, with the key and the value."""
         for section in (self.model, self.data, self.train, self.eval):
             section.validate()
         check(
-            self.data.masks == (self.model.kind == "mask_proposals"),
-            f"data.masks={self.data.masks}: expected true with model.kind=mask_proposals, false without",
+            self.data.segments == (self.model.kind == "segment_proposals"),
+            f"data.segments={self.data.segments}: "
+            "expected true with model.kind=segment_proposals, false without",
         )
         check(
-            not (self.eval.short_sides and self.model.kind == "mask_proposals"),
-            f"eval.short_sides={self.eval.short_sides}: expected none with model.kind=mask_proposals",
+            not (self.eval.short_sides and self.model.kind == "segment_proposals"),
+            f"eval.short_sides={self.eval.short_sides}: expected none with model.kind=segment_proposals",
         )
         for split in ("train", "eval"):
             proposals = getattr(self.data, f"{split}_proposals")
