@@ -2,12 +2,14 @@
 
 checkpoints/step_00001000/model.weights.h5     Keras' own format: what detection uses
                           config.json          of the model that the weights belong to
-                          training.weights.h5  where model.weights.h5 is a moving average: the rest
+                          model.json           its parts, where some are not of this project
+                          training.weights.h5  the trained weights, where model.weights.h5 is their average
                           optimizer.npz        velocities and step counter (not after an import)
                           state.json           step, AP if evaluated, and the hash of each of the others
 checkpoints/best/                              a copy of the one of the best AP
 """
 
+import collections
 import contextlib
 import errno
 import hashlib
@@ -16,16 +18,20 @@ import os
 import pathlib
 import shutil
 
+import h5py
+import keras
 import numpy as np
 from absl import logging
 
 from fpn_tf import config as config_lib
-from fpn_tf import files
+from fpn_tf import files, old_files
 from fpn_tf.errors import CheckpointError
+from fpn_tf.variable_names import optimizer_names, renamed
 
 WEIGHTS_FILE, TRAINING_FILE = "model.weights.h5", "training.weights.h5"
-ROOM = 1.05  # of the bytes of the numbers alone
+DISK_MARGIN = 1.05  # free bytes for a byte of weights: HDF5 adds names and tables
 OPTIMIZER_FILE, CONFIG_FILE, STATE_FILE = "optimizer.npz", "config.json", "state.json"
+PARTS_FILE = "model.json"
 
 
 class Checkpoints:
@@ -46,7 +52,7 @@ class Checkpoints:
 
         Args:
             step: int; imported weights are step 0.
-            write: folder -> None, writes its files there.
+            write: folder -> None, writes the checkpoint's files into it.
             size: bytes that it will write: refused beforehand where the disk has no room, since
                 HDF5 does not survive a disk that runs full.
             **state: JSON values to find in `state_of` again.
@@ -54,16 +60,16 @@ class Checkpoints:
         Raises:
             CheckpointError: it cannot be written; the earlier ones are whole.
         """
-        with self._folder_written_whole(self._of(step), size) as folder:
+        with self._folder_written_whole(self._folder_of(step), size) as folder:
             write(folder)
             _seal(folder, {"step": int(step)} | state)
-        for old in self._steps()[: -self.keep]:
+        for old in self._step_folders()[: -self.keep]:
             if not self.keep_every or state_of(old).get("step", 0) % self.keep_every:
                 shutil.rmtree(old)
 
     def rate(self, step, average_precision):
-        """Notes the AP of the checkpoint of `step`, and copies it to `best` if it beats the one there."""
-        source, best = self._of(step), self.find("best")
+        """Notes the AP of the checkpoint of `step`, and copies it to `best` if it beats the best so far."""
+        source, best = self._folder_of(step), self.find("best")
         state = state_of(source) | {"AP": float(average_precision)}
         if best is None or state_of(best).get("AP", -1.0) < average_precision:
             size = sum(path.stat().st_size for path in source.iterdir())
@@ -78,7 +84,7 @@ class Checkpoints:
 
         A damaged one is passed over with a warning.
         """
-        candidates = reversed(self._steps())
+        candidates = reversed(self._step_folders())
         if which == "best":  # the second is what a kill between two renames leaves
             candidates = [self.folder / "best", _old(self.folder / "best")]
         for folder in candidates:
@@ -89,10 +95,10 @@ class Checkpoints:
             logging.warning("passed over: %s is damaged", folder)
         return None
 
-    def _of(self, step):
+    def _folder_of(self, step):
         return self.folder / f"step_{step:08d}"
 
-    def _steps(self):
+    def _step_folders(self):
         return sorted(self.folder.glob("step_????????"))
 
     @contextlib.contextmanager
@@ -101,7 +107,7 @@ class Checkpoints:
         try:
             shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir(parents=True)
-            if shutil.disk_usage(beside).free < size * ROOM:
+            if shutil.disk_usage(beside).free < size * DISK_MARGIN:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             yield beside
             shutil.rmtree(_old(folder), ignore_errors=True)
@@ -122,9 +128,16 @@ class Checkpoints:
 
 
 def write_model(model, folder):
-    """Writes a model's weights and config into a checkpoint's folder."""
+    """Writes a model's weights and its config into a folder, and its parts where the config lacks them.
+
+    Raises:
+        CheckpointError: Keras has left out a weight.
+    """
     model.save_weights(folder / WEIGHTS_FILE)
+    check_complete(model, folder / WEIGHTS_FILE)
     config_lib.save(model.config, folder / CONFIG_FILE)
+    if not model.is_assembled:
+        files.write_json(folder / PARTS_FILE, keras.saving.serialize_keras_object(model))
 
 
 def read_weights(model, folder, file=WEIGHTS_FILE):
@@ -133,27 +146,93 @@ def read_weights(model, folder, file=WEIGHTS_FILE):
     Raises:
         CheckpointError: they belong to another architecture.
     """
-    try:
-        model.load_weights(folder / file)
-    except (OSError, ValueError, KeyError) as error:
-        raise _misfit(folder, error) from None
+    read_weights_file(model, folder / file, folder)
     return state_of(folder)["step"]
 
 
+def read_weights_file(model, path, name):
+    """Loads a `.weights.h5` into a model, all of it.
+
+    Args:
+        model: `fpn_tf.models.detector.Detector`.
+        path: of the file, of this version or the one before.
+        name: of what it belongs to, for messages.
+
+    Raises:
+        CheckpointError: it belongs to another architecture.
+    """
+    try:
+        with old_files.in_the_layout_of_today(path) as today:
+            check_complete(model, today)
+            model.load_weights(today)
+    except (OSError, ValueError, KeyError) as error:
+        raise _misfit(name, error) from None
+
+
+def check_complete(model, path):
+    """Raises ValueError unless a `.weights.h5` has as many arrays of each shape as the model has weights."""
+    shapes = []
+    with h5py.File(path, "r") as h5:
+        h5.visititems(
+            lambda _, value: shapes.append(value.shape) if isinstance(value, h5py.Dataset) else None
+        )
+    surpluses = collections.Counter(shapes)
+    surpluses.subtract(tuple(v.shape) for v in model.weights)
+    for shape, surplus in surpluses.items():
+        if surplus:
+            kind = "more" if surplus > 0 else "fewer"
+            raise ValueError(f"{path.name} has {abs(surplus)} {kind} arrays of shape {shape} than the model")
+
+
 def write_optimizer(optimizer, folder):
-    """Writes an optimizer's variables into a checkpoint's folder."""
-    arrays = {f"{i:04d}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
-    np.savez(folder / OPTIMIZER_FILE, **arrays)
+    """Writes an optimizer's variables, by name, into a checkpoint's folder.
+
+    Args:
+        optimizer: Keras optimizer, built.
+        folder: path of the checkpoint.
+    """
+    arrays = map(np.asarray, optimizer.variables)
+    np.savez(folder / OPTIMIZER_FILE, **dict(zip(optimizer_names(optimizer), arrays, strict=True)))
 
 
-def read_optimizer(optimizer, folder):
-    """The other way. Raises: CheckpointError, where they are another optimizer's."""
+def read_optimizer(optimizer, folder, new_prefixes=None):
+    """Gives an optimizer's variables the values of a checkpoint: all of them or, with an error, none.
+
+    Args:
+        optimizer: Keras optimizer, built.
+        folder: path of the checkpoint.
+        new_prefixes: {old beginning of a name: new one}, of parts that were renamed since the
+            checkpoint was written; see `variable_names.renamed`.
+
+    Raises:
+        CheckpointError: they are another optimizer's or another model's.
+    """
     with np.load(folder / OPTIMIZER_FILE) as arrays:
-        values = [arrays[name] for name in sorted(arrays.files)]
-    if [v.shape for v in values] != [tuple(v.shape) for v in optimizer.variables]:
-        raise _misfit(folder, "the optimizer's variables differ in number or shape")
-    for variable, value in zip(optimizer.variables, values):
-        variable.assign(value)
+        values = {renamed(name, new_prefixes or {}): arrays[name] for name in arrays.files}
+    variables = dict(zip(optimizer_names(optimizer), optimizer.variables, strict=True))
+    if all(name.isdigit() for name in values):  # version 0.1 stored them in order, without names
+        if len(values) != len(variables):
+            raise _misfit(folder, f"{OPTIMIZER_FILE} has {len(values)} variables, not {len(variables)}")
+        values = dict(zip(variables, (values[number] for number in sorted(values))))
+    faults = {
+        "lacks": [name for name in variables if name not in values],
+        "has besides": [name for name in values if name not in variables],
+        "has another shape of": [
+            f"{name} {list(values[name].shape)} for {list(variable.shape)}"
+            for name, variable in variables.items()
+            if name in values and values[name].shape != tuple(variable.shape)
+        ],
+    }
+    if any(faults.values()):
+        texts = (f"{fault} {_first(names)}" for fault, names in faults.items() if names)
+        raise _misfit(folder, f"{OPTIMIZER_FILE} {'; '.join(texts)}")
+    for name, variable in variables.items():
+        variable.assign(values[name])
+
+
+def _first(names, count=3):
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
 def is_import(folder):
@@ -162,7 +241,7 @@ def is_import(folder):
 
 
 def state_of(folder):
-    """What `Checkpoints.save` noted; {} where it cannot be read."""
+    """The dict in a checkpoint's state.json, see `Checkpoints.save`; {} where it cannot be read."""
     try:
         return json.loads((folder / STATE_FILE).read_text())
     except (OSError, ValueError):

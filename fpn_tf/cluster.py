@@ -1,5 +1,6 @@
-"""On which devices, of which processes, a run takes place: TensorFlow's own engine."""
+"""The processes and devices of a run, under `tf.distribute`."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from fpn_tf.errors import ClusterError, ConfigError
 
-LOST = (  # what TensorFlow raises when another process is gone
+LOST_WORKER_ERRORS = (  # TensorFlow raises one of them when another process is gone
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -24,7 +25,7 @@ class Cluster:
     Attributes:
         strategy: tf.distribute.Strategy.
         worker: the number of this process; 0 is the chief, which alone writes files.
-        workers: how many processes there are, each with as many replicas.
+        workers: the number of processes, each with as many replicas.
     """
 
     strategy: tf.distribute.Strategy
@@ -37,12 +38,12 @@ class Cluster:
 
     @property
     def replicas(self):
-        """Of all workers together."""
+        """The number of devices of all workers together."""
         return self.strategy.num_replicas_in_sync
 
     @property
-    def own_replicas(self):
-        """The numbers of this process' replicas among all of them, a slice."""
+    def local_replicas(self):
+        """The numbers of this process' replicas among those of all workers, a slice."""
         count = self.replicas // self.workers
         return slice(self.worker * count, (self.worker + 1) * count)
 
@@ -74,8 +75,8 @@ class Cluster:
 
         return lambda batch: tf.nest.map_structure(lambda t: t.numpy(), step(batch))
 
-    def everyones(self, number):
-        """A whole number that each process has, of all replicas in order, as every worker sees them."""
+    def gathered_numbers(self, number):
+        """The whole numbers that the processes call this with: a list of one for each replica, in order."""
         if self.workers == 1:
             return [number]
 
@@ -88,31 +89,29 @@ class Cluster:
 
     @property
     def lost_worker(self):
-        """A context in which the loss of another worker is told in one line."""
-        return _LostWorker(self.workers)
+        """A context that raises ClusterError, in one line, where another worker is lost inside it."""
+        return _lost_worker_in_one_line(self.workers)
 
 
-class _LostWorker:
-    def __init__(self, workers):
-        self.workers = workers
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if self.workers > 1 and isinstance(error, LOST):
-            reason = str(error.message).splitlines()[0][:120]
-            raise ClusterError(
-                f"another worker has gone ({reason}); start all {self.workers} again: "
-                "they go on from the newest checkpoint"
-            ) from None
+@contextlib.contextmanager
+def _lost_worker_in_one_line(workers):
+    try:
+        yield
+    except LOST_WORKER_ERRORS as error:
+        if workers == 1:
+            raise
+        reason = str(error.message).splitlines()[0][:120]
+        raise ClusterError(
+            f"another worker has gone ({reason}); start all {workers} again: "
+            "they go on from the newest checkpoint"
+        ) from None
 
 
 def make_cluster(num_replicas=0, batch_size=None):
     """The Cluster that this process belongs to. Call it before TensorFlow's first op.
 
     Several processes, where TF_CONFIG or a Slurm step names them: MultiWorkerMirroredStrategy.
-    One: MirroredStrategy over its GPUs, or over logical CPU devices where there are none.
+    One: MirroredStrategy over its GPUs, or without a GPU over logical CPU devices.
 
     Args:
         num_replicas: 0 for every GPU (or one CPU device) of each process, else how many of either
@@ -155,11 +154,11 @@ def _many_workers(resolver, gpus, num_replicas):
             f"train.num_replicas={num_replicas}: expected a multiple of the {workers} workers, or 0"
         )
     if num_replicas:
-        own = num_replicas // workers
+        per_worker = num_replicas // workers
         if gpus:
-            _check_gpus(own, gpus, num_replicas)
-            tf.config.set_visible_devices(gpus[:own], "GPU")
-        elif own > 1:
+            _check_gpus(per_worker, gpus, num_replicas)
+            tf.config.set_visible_devices(gpus[:per_worker], "GPU")
+        elif per_worker > 1:
             raise ConfigError(
                 f"train.num_replicas={num_replicas}: without GPUs each worker has one CPU device"
             )
@@ -168,7 +167,7 @@ def _many_workers(resolver, gpus, num_replicas):
 
 
 def _resolver():
-    """Who names the other processes: TF_CONFIG, Slurm, or None."""
+    """The cluster resolver of TF_CONFIG or of a Slurm step; None for a process by itself."""
     text = os.environ.get("TF_CONFIG", "")
     if text:
         try:

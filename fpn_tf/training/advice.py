@@ -1,4 +1,4 @@
-"""What to tell when a step gives no finite loss or gradient."""
+"""The error message of a step that gives no finite loss or gradient."""
 
 from fpn_tf.data import plan as plans
 
@@ -6,20 +6,20 @@ FEW_PIXELS = 1.0  # boxes with a shorter side make deltas explode
 
 
 def diagnosis(config, records, step, losses):
-    """One line: the step, its losses, the images of its batch, and what may help.
+    """One line: the step, its losses, the images of its batch, and changes that may help.
 
     Args:
         config: Config.
         records: the data set's records.
         step: counted from 1.
-        losses: Losses, floats.
+        losses: {name: float}.
     """
     batch = batch_records(config, records, step)
-    terms = ", ".join(f"{name} {value:.4g}" for name, value in losses._asdict().items())
+    terms = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
     ids = ", ".join(str(record.image_id) for record in batch)
     return (
         f"the loss or its gradient is not finite at step {step} ({terms}; image ids {ids}); "
-        f"{'; '.join(advice(config, batch, step))}"
+        f"{'; '.join(advice_for(config, batch, step))}"
     )
 
 
@@ -30,8 +30,8 @@ def batch_records(config, records, step):
     return [records[i] for i in plan.indices]
 
 
-def advice(config, batch, step):
-    """What may help, the likeliest first.
+def advice_for(config, batch, step):
+    """Changes that may help, the likeliest first.
 
     Args:
         config: Config.
@@ -41,24 +41,24 @@ def advice(config, batch, step):
     Returns:
         A list of texts, not empty.
     """
-    train, told = config.train, []
+    train, advice = config.train, []
     for record in batch:
         sides = record.boxes[:, 2:] - record.boxes[:, :2]
         if len(sides) and sides.min() < FEW_PIXELS:
-            told.append(
+            advice.append(
                 f"image {record.image_id} has a box with a side of {sides.min():.2g} pixels: remove it"
             )
             break
     usual = train.base_learning_rate * train.batch_size / 16
     rate = train.peak_learning_rate
     if train.optimizer == "sgd" and rate > usual:
-        told.append(
+        advice.append(
             f"train.learning_rate={rate:g} is much for {train.batch_size} images a step: {usual:g} is usual"
         )
     if step <= max(2 * train.warmup_steps, 100):
-        told.append(f"lengthen train.warmup_steps={train.warmup_steps}")
+        advice.append(f"lengthen train.warmup_steps={train.warmup_steps}")
     if config.model.norm == "frozen_bn" and not config.model.backbone_weights:
-        told.append("name model.backbone_weights: a random backbone with frozen batch norm diverges")
+        advice.append("name model.backbone_weights: a random backbone with frozen batch norm diverges")
     if not train.clip_norm:
-        told.append("clip the gradient: train.clip_norm=10")
-    return told or [f"lower train.learning_rate={rate:g}"]
+        advice.append("clip the gradient: train.clip_norm=10")
+    return advice or [f"lower train.learning_rate={rate:g}"]

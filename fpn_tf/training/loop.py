@@ -1,4 +1,4 @@
-"""The training run: data, steps, checkpoints, and what is told on the way."""
+"""The training run: data, steps, checkpoints, evaluations."""
 
 import math
 
@@ -7,10 +7,10 @@ from absl import logging
 
 from fpn_tf.checkpoint import Checkpoints, state_of
 from fpn_tf.data.loader import Loader
-from fpn_tf.data.pipeline import training_batches
+from fpn_tf.data.pipeline import open_dataset, training_batches
 from fpn_tf.data.plan import usable_indices
 from fpn_tf.errors import ClusterError, InterruptedRunError, NonFiniteLossError
-from fpn_tf.evaluation.evaluator import errors_of
+from fpn_tf.evaluation.evaluator import reading_errors
 from fpn_tf.training.advice import diagnosis
 from fpn_tf.training.interrupts import caught_signals
 from fpn_tf.training.progress import Progress, console
@@ -18,7 +18,7 @@ from fpn_tf.training.state import start
 from fpn_tf.training.step import make_train_step
 
 
-def train(config, dataset, model_dir, cluster, evaluate=None):
+def train(config, dataset, model_dir, cluster, evaluate=None, get_model=None):
     """Trains from the newest checkpoint in `model_dir`, or from the start.
 
     Args:
@@ -28,6 +28,8 @@ def train(config, dataset, model_dir, cluster, evaluate=None):
         cluster: Cluster. The chief alone writes.
         evaluate: model, step -> AP; called by every worker at every `train.eval_every` steps and
             at the end, to keep the best checkpoint. None: no evaluation.
+        get_model: config -> model, of an experiment that has parts of its own. None: the model that
+            the checkpoint or the config describes.
 
     Returns:
         (model, step): the trained model (with averaged weights under `train.ema_decay`) and the
@@ -43,31 +45,33 @@ def train(config, dataset, model_dir, cluster, evaluate=None):
     settings = config.train
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    run = _Run(config, dataset, model_dir, cluster, evaluate)
-    with caught_signals() as run.caught, errors_of(run.loader), cluster.lost_worker:
-        run.to_the_end()
+    run = _Run(config, dataset, model_dir, cluster, evaluate, get_model)
+    with caught_signals() as run.caught, reading_errors(run.loader), cluster.lost_worker:
+        run.finish()
     if run.state.averages:
         run.state.optimizer.finalize_variable_values(run.state.model.trainable_variables)
     return run.state.model, run.state.step
 
 
 class _Run:
-    """The parts of a run, joined."""
+    """A run: its data, its TrainingState, its checkpoints, on a Cluster."""
 
-    def __init__(self, config, dataset, model_dir, cluster, evaluate):
+    def __init__(self, config, dataset, model_dir, cluster, evaluate, get_model):
         self.config, self.dataset, self.model_dir = config, dataset, model_dir
         self.cluster, self.evaluate = cluster, evaluate
         settings = config.train
         usable_indices(dataset.records, config.data)  # none: an error, before anything starts
-        self.loader = Loader(dataset, config.data)
         self.checkpoints = Checkpoints(model_dir, settings.keep_checkpoints, settings.keep_every)
         newest = self.checkpoints.find()  # hashes it whole: once is enough
         self.is_rated = newest is not None and "AP" in state_of(newest)
         with cluster.strategy.scope():
-            self.state, told = start(config, newest)
-        if told:
-            console.print(told)
-        steps = cluster.everyones(self.state.step)
+            self.state, note = start(config, newest, get_model)
+        if note:
+            console.print(note)
+        if self.state.model.truth_fields:  # that the data set is to be read with
+            self.dataset = open_dataset(config.data, "train", self.state.model.truth_fields)
+        self.loader = Loader(self.dataset, config.data)
+        steps = cluster.gathered_numbers(self.state.step)
         if len(set(steps)) > 1:
             raise ClusterError(
                 f"--model_dir={model_dir}: the workers find checkpoints of steps {sorted(set(steps))}; "
@@ -75,28 +79,28 @@ class _Run:
             )
         self.train_step, self.caught = None, []
 
-    def to_the_end(self):
-        """All steps, going back to a checkpoint where the config asks for it."""
+    def finish(self):
+        """Takes all steps, going back to a checkpoint where the config asks for it."""
         settings, restores = self.config.train, 0
         if self.evaluation_is_due() and not self.is_rated:
             self.evaluate_now()  # the run was cut off just before it
         if settings.on_nonfinite == "restore" and not self.state.step:
-            self.save()  # there must be something to go back to
+            self.save()  # the first checkpoint to go back to
         while self.state.step < settings.steps:
             try:
-                self.steps_from_here()
+                self.take_steps()
             except NonFiniteLossError as error:
                 restores += 1
                 if settings.on_nonfinite == "stop" or restores > settings.max_restores:
                     raise
-                bad = self.state.step
+                diverged_step = self.state.step
                 self.state.restore(self.checkpoints.find())
-                self.state.skipped.add(bad)
+                self.state.skipped.add(diverged_step)
                 logging.warning("%s; going back to step %d and passing over it", error, self.state.step)
         if self.loader.bad:
             console.print(f"{len(self.loader.bad)} photo(s) could not be read and were skipped")
 
-    def batches_from_here(self):
+    def remaining_batches(self):
         """Distributed batches, from that of the next step on."""
         settings, cluster = self.config.train, self.cluster
         batches = training_batches(
@@ -106,14 +110,14 @@ class _Run:
             settings.seed,
             self.state.step,
             cluster.replicas,
-            cluster.own_replicas,
+            cluster.local_replicas,
         )
         return cluster.distribute(batches)
 
-    def steps_from_here(self):
-        """Steps until the last, a signal, or a loss that is not finite."""
+    def take_steps(self):
+        """Takes steps until the last one, a signal, or a loss that is not finite."""
         settings, state = self.config.train, self.state
-        batches = self.batches_from_here()
+        batches = self.remaining_batches()
         self.train_step = self.train_step or make_train_step(
             state.model, state.optimizer, self.cluster, batches.element_spec, settings.accumulation_steps
         )
@@ -127,7 +131,7 @@ class _Run:
                     result = self.train_step(x, y, bool(self.caught))
                     state.step += 1
                     stop = result.stop
-                    if not (result.finite and math.isfinite(result.losses.total_loss)):
+                    if not (result.finite and math.isfinite(result.losses["total_loss"])):
                         raise NonFiniteLossError(
                             diagnosis(self.config, self.dataset.records, state.step, result.losses)
                         )
@@ -152,8 +156,8 @@ class _Run:
     def evaluation_is_due(self):
         """Whether the current step's checkpoint is to be evaluated."""
         step, every = self.state.step, self.config.train.eval_every
-        is_one = step == self.config.train.steps or (every and step % every == 0)
-        return bool(self.evaluate is not None and step and is_one)
+        is_scheduled = step == self.config.train.steps or (every and step % every == 0)
+        return bool(self.evaluate is not None and step and is_scheduled)
 
     def evaluate_now(self):
         """Evaluates the current step, whose checkpoint is written, and keeps it if it is the best."""

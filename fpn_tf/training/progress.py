@@ -1,4 +1,4 @@
-"""What a run tells its owner: a progress bar, train.jsonl and TensorBoard events."""
+"""How far a run is: a progress bar, lines of text, train.jsonl and TensorBoard events."""
 
 import collections
 import contextlib
@@ -20,8 +20,8 @@ SHORT = {
     "rpn_box_loss": "rpn box",
     "head_class_loss": "cls",
     "head_box_loss": "box",
-    "score_loss": "score",
-    "mask_loss": "mask",
+    "segment_score_loss": "score",
+    "segment_loss": "segment",
 }
 
 
@@ -44,11 +44,12 @@ def progress_bar(total, done, unit):
 def status(losses, learning_rate, images_per_second):
     """Two lines that fit a terminal of 80 columns: total, learning rate, speed; the losses."""
     total = f"loss {losses['total_loss']:.3f}  lr {learning_rate:.2g}  {images_per_second:.1f} images/s"
-    return total + "\n" + "  ".join(f"{SHORT[name]} {losses[name]:.3f}" for name in SHORT if name in losses)
+    terms = {SHORT.get(name, name): value for name, value in losses.items() if name != "total_loss"}
+    return total + "\n" + "  ".join(f"{name} {value:.3f}" for name, value in terms.items())
 
 
 class Progress:
-    """Tells of a run's steps: the bar, a line per log step, the log files, an early estimate.
+    """Shows and logs a run's steps: the bar, a line per log step, the log files, an early estimate.
 
     A context manager; the bar is shown while it lasts.
 
@@ -65,7 +66,7 @@ class Progress:
         self.settings, self.first_step = settings, first_step
         self.log = RunLog(model_dir, first_step) if writes else None
         self.bar, self.task = progress_bar(settings.steps, first_step, "train")
-        self.pending, self.seconds, self.since = [], [], time.monotonic()
+        self.losses, self.seconds, self.since = [], [], time.monotonic()
         self.recent = collections.deque(maxlen=self.ESTIMATE_AFTER // 2)  # seconds of the last steps
 
     def __enter__(self):
@@ -80,11 +81,11 @@ class Progress:
 
         Args:
             step: counted from 1.
-            losses: Losses, floats.
+            losses: {name: float}.
             learning_rate: float.
         """
         settings, now = self.settings, time.monotonic()
-        self.pending.append(losses)
+        self.losses.append(losses)
         self.seconds.append(now - self.since)
         self.recent.append(now - self.since)
         self.since = now
@@ -94,25 +95,25 @@ class Progress:
         if step % settings.log_every and step != settings.steps:
             return
         speed = settings.batch_size * len(self.seconds) / sum(self.seconds)
-        means = dict(zip(losses._fields, np.mean(self.pending, axis=0).tolist()))
+        means = {name: float(np.mean([each[name] for each in self.losses])) for name in losses}
         if self.log is not None:
             self.log.write(step, means | {"learning_rate": learning_rate, "images_per_second": speed})
-        told = status(means, learning_rate, speed)
-        self.bar.update(self.task, status=told)
+        text = status(means, learning_rate, speed)
+        self.bar.update(self.task, status=text)
         if not console.is_terminal:
-            console.print(f"step {step}/{settings.steps}  {told}".replace("\n", "  "))
-        self.pending, self.seconds = [], []
+            console.print(f"step {step}/{settings.steps}  {text}".replace("\n", "  "))
+        self.losses, self.seconds = [], []
 
     @contextlib.contextmanager
     def paused(self):
-        """Time spent here does not count as training."""
+        """A context whose time does not count as training."""
         before = time.monotonic()
         yield
         self.since += time.monotonic() - before
 
 
 def estimate(settings, step, seconds):
-    """What the rest of a run will need, told after its first steps.
+    """A line of text: the time and memory that the rest of a run will need.
 
     Args:
         settings: TrainConfig.
@@ -127,7 +128,7 @@ def estimate(settings, step, seconds):
 
 
 def peak_memory():
-    """Bytes: the most that the first GPU has held, or this process where there is none."""
+    """The most bytes that the first GPU has held; without a GPU, that this process has."""
     if tf.config.list_logical_devices("GPU"):
         return tf.config.experimental.get_memory_info("GPU:0")["peak"]
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

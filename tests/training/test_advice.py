@@ -7,8 +7,9 @@ import pytest
 
 from fpn_tf.config import Config, override
 from fpn_tf.data.dataset import Record
-from fpn_tf.structures import Losses
-from fpn_tf.training.advice import advice, diagnosis
+from fpn_tf.training.advice import advice_for, diagnosis
+
+NAMES = ("rpn_objectness_loss", "rpn_box_loss", "head_class_loss", "head_box_loss", "total_loss")
 
 SOUND = """
 model.num_classes=2 model.norm=group_norm train.optimizer=adamw train.clip_norm=10 train.warmup_steps=500
@@ -47,18 +48,18 @@ def record(image_id=5, side=20.0):
 )
 def test_each_where_it_fits(changes, side, step, told):
     config = override(Config(), [*SOUND, *changes])
-    assert advice(config, [record(side=side)], step) == [told]
+    assert advice_for(config, [record(side=side)], step) == [told]
 
 
 def test_a_photo_without_boxes_is_no_reason():
     empty = record()._replace(boxes=np.zeros((0, 4), np.float32))
-    assert advice(override(Config(), SOUND), [empty], 5000) == [LOWER]
+    assert advice_for(override(Config(), SOUND), [empty], 5000) == [LOWER]
 
 
 def test_the_line_names_the_step_the_losses_and_the_images_of_its_batch():
     config = override(Config(), SOUND)
     records = [record(image_id=i) for i in (31, 32)]
-    line = diagnosis(config, records, 5000, Losses(1.5, math.inf, 0.25, 0.0, math.nan))
+    line = diagnosis(config, records, 5000, dict(zip(NAMES, (1.5, math.inf, 0.25, 0.0, math.nan))))
     assert "\n" not in line
     assert "at step 5000 (rpn_objectness_loss 1.5, rpn_box_loss inf, head_class_loss 0.25" in line
     assert "image ids 31, 32" in line or "image ids 32, 31" in line

@@ -13,18 +13,19 @@ import numpy as np
 import pytest
 from conftest import folder_overrides, make_coco_folder, make_quick_config, make_tiny_config
 
-from fpn_tf import checkpoint
+from fpn_tf import FasterRCNN, checkpoint
 from fpn_tf import config as config_lib
+from fpn_tf.assemble import build
 from fpn_tf.checkpoint import Checkpoints, read_weights, state_of
 from fpn_tf.cluster import make_cluster
 from fpn_tf.config import override
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.data.plan import training_plan
 from fpn_tf.errors import CheckpointError, InterruptedRunError, NonFiniteLossError
-from fpn_tf.models.faster_rcnn import FasterRCNN
-from fpn_tf.structures import Losses
 from fpn_tf.training import loop
 from fpn_tf.training.step import StepResult, make_train_step
+
+LOSSES = ("rpn_objectness_loss", "rpn_box_loss", "head_class_loss", "head_box_loss", "total_loss")
 
 
 def run(config, model_dir, evaluate=None):
@@ -67,7 +68,7 @@ def test_a_run_logs_and_checkpoints(trained):
     assert list(model_dir.glob("events.out.tfevents.*"))
     checkpoints = Checkpoints(model_dir)
     assert checkpoints.find().name == "step_00000004"
-    again = FasterRCNN(config)
+    again = build(config)
     assert read_weights(again, checkpoints.find()) == 4
     for a, b in zip(weights, again.get_weights()):
         np.testing.assert_array_equal(a, b)
@@ -143,7 +144,7 @@ def test_the_newest_and_the_best_are_kept(trained, tmp_path, idle_steps):
 
 def test_another_architecture_is_refused(trained):
     config, model_dir, _ = trained
-    other = FasterRCNN(config_lib.replace(config, **{"model.roi.hidden_units": 24}))
+    other = build(config_lib.replace(config, **{"model.roi.hidden_units": 24}))
     checkpoints = Checkpoints(model_dir)
     with pytest.raises(CheckpointError, match="does not fit the model of config.json"):
         read_weights(other, checkpoints.find())
@@ -178,13 +179,13 @@ def test_a_bad_batch_can_be_passed_over(trained, tmp_path, monkeypatch):
             finite = taken[-1] != 4
             weight = model.trainable_variables[0]
             weight.assign(weight + (1 if finite else np.nan))
-            return StepResult(Losses(*[1.0] * 5), finite, stop)
+            return StepResult(dict.fromkeys(LOSSES, 1.0), finite, stop)
 
         return step
 
     monkeypatch.setattr(loop, "make_train_step", make)
     keras.utils.set_random_seed(config.train.seed)
-    start = np.array(FasterRCNN(config).trainable_variables[0])
+    start = np.array(build(config).trainable_variables[0])
     model, step = run(config, tmp_path / "skip")
     assert step == 6
     assert taken == [1, 2, 3, 4, 3, 5, 6]  # back to the checkpoint of step 2
@@ -192,7 +193,7 @@ def test_a_bad_batch_can_be_passed_over(trained, tmp_path, monkeypatch):
     newest = Checkpoints(tmp_path / "skip").find()
     assert state_of(newest)["skipped"] == [4]
     with np.load(newest / "optimizer.npz") as arrays:
-        assert int(arrays["0000"]) == 6  # the schedule went on
+        assert int(arrays["iteration"]) == 6  # the schedule went on
 
     # A run that is cut off after it passes over the same batch.
     shutil.rmtree(newest)
@@ -260,7 +261,7 @@ def test_going_back_has_an_end(trained, tmp_path, monkeypatch):
     def make(model, optimizer, *rest):
         def never_finite(x, y, stop):
             taken.append(int(optimizer.iterations))
-            return StepResult(Losses(*[float("nan")] * 5), True, False)
+            return StepResult(dict.fromkeys(LOSSES, float("nan")), True, False)
 
         return never_finite
 
@@ -307,7 +308,7 @@ def test_averaged_weights(trained, tmp_path):
     checkpoints = Checkpoints(tmp_path / "ema")
     for step in (1, 2, 3, 4):
         folder = checkpoints.folder / f"step_{step:08d}"
-        trained_model = FasterRCNN(config)
+        trained_model = build(config)
         read_weights(trained_model, folder, "training.weights.h5")
         own = [np.array(w) for w in trained_model.trainable_variables]
         averages = own if averages is None else [0.9 * a + 0.1 * b for a, b in zip(averages, own)]
@@ -324,7 +325,7 @@ def test_averaged_weights(trained, tmp_path):
 
 
 def load_model_dir_weights(config, folder):
-    model = FasterRCNN(config)
+    model = build(config)
     read_weights(model, folder)
     return model
 

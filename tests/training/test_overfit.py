@@ -7,7 +7,7 @@ from fpn_tf.config import override, replace
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.evaluation import evaluator
 from fpn_tf.training import loop
-from fpn_tf.training.prepare import with_classes
+from fpn_tf.training.preparation import with_classes
 
 
 @pytest.mark.slow
@@ -23,7 +23,7 @@ def test_a_handful_of_photos_is_learned_by_heart(tiny_config, tmp_path):
             "train.learning_rate": 0.003,
             "train.schedule": "cosine",
             "train.checkpoint_every": 1200,
-            "model.fpn_channels": 32,
+            "model.neck_channels": 32,
             "model.roi.hidden_units": 128,
             "model.roi.samples": 64,
             "model.roi.foreground_fraction": 0.5,

@@ -8,11 +8,11 @@ import pytest
 from conftest import folder_overrides
 
 from fpn_tf import config as config_lib
+from fpn_tf.assemble import build
 from fpn_tf.checkpoint import Checkpoints, read_weights
 from fpn_tf.cluster import make_cluster
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.evaluation.evaluator import make_detector
-from fpn_tf.models.faster_rcnn import make_model
 from fpn_tf.training import loop
 
 cluster_of = functools.cache(make_cluster)  # a process has one strategy of two devices, as a run has
@@ -60,12 +60,12 @@ def test_two_replicas_evaluate_as_one(config, tmp_path):
     """
     config = config_lib.override(config, ["data.short_side=160", "data.max_side=224"])
     dataset, found = open_dataset(config.data, "eval"), []
-    first = make_model(config)
+    first = build(config)
     Checkpoints(tmp_path).save(1, lambda folder: first.save_weights(folder / "model.weights.h5"))
     for replicas in (1, 2):
         cluster = cluster_of(replicas)
         with cluster.strategy.scope():
-            model = make_model(config)
+            model = build(config)
             read_weights(model, Checkpoints(tmp_path).find())
         counts = []
         found.append(make_detector(model, dataset, config, cluster)(counts.append))

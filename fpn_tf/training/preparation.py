@@ -1,4 +1,4 @@
-"""Whether a run can start, or go on, in a model_dir; asked before anything is written there."""
+"""Whether a run can start, or go on, in a model_dir, and what it begins with."""
 
 import os
 import pathlib
@@ -25,9 +25,10 @@ FIXED = (  # ... but for what decides the order of the data, the classes, the op
 
 
 def prepare(config, model_dir):
-    """What every training run begins with.
+    """What every training run begins with: its checks, and then its config.json.
 
-    The chief writes config.json.
+    The chief writes that one once nothing speaks against the run; of a run that is refused nothing is
+    left but the folder, which is made to know whether it can be.
 
     Args:
         config: Config.
@@ -51,7 +52,7 @@ def prepare(config, model_dir):
     check_writable(model_dir)
     dataset = open_dataset(config.data, "train")
     newest = Checkpoints(model_dir).find()
-    if newest is None or is_import(newest):  # a run that goes on has been told
+    if newest is None or is_import(newest):  # a run that goes on has printed them
         for finding in annotation_findings(dataset) + check_files(dataset, config.data):
             console.print(f"note: {finding}")
     if is_import(newest):  # its number of classes may change
@@ -90,7 +91,7 @@ def with_classes(config, dataset):
 
 
 def check_writable(model_dir):
-    """Makes the folder. Raises: ConfigError, where nothing can be written there."""
+    """Makes the folder. Raises: ConfigError, where it cannot be made or written to."""
     try:
         pathlib.Path(model_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -107,8 +108,8 @@ def _check_resume(config, model_dir):
     changed = config_lib.differences(config_lib.load(path), config)
     refused = {k: v for k, v in changed.items() if k in FIXED or not k.startswith(CHANGEABLE)}
     if refused:
-        told = ", ".join(f"{k}={old} (this run asks for {new})" for k, (old, new) in refused.items())
-        raise CheckpointError(f"{path}: has {told}; choose another --model_dir")
+        values = ", ".join(f"{k}={old} (this run asks for {new})" for k, (old, new) in refused.items())
+        raise CheckpointError(f"{path}: has {values}; choose another --model_dir")
     if changed:
-        told = ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changed.items())
-        console.print(f"changed since the run began: {told}")
+        changes = ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changed.items())
+        console.print(f"changed since the run began: {changes}")
