@@ -7,10 +7,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fpn_tf import files
-from fpn_tf.data import masks
+from fpn_tf.data import segments
 
 GAP = 8  # pixels between two pictures side by side
-READABLE, LONGEST = 480, 2048  # pixels: the shorter side wanted, and the longer that enlarging stops at
+READABLE_SIDE = 480  # pixels: the shorter side that small photos are enlarged to
+LONGEST_SIDE = 2048  # pixels: the longer side at which enlarging stops
 
 
 def class_color(number):
@@ -20,6 +21,7 @@ def class_color(number):
 
 @functools.cache
 def _font(size):
+    """Pillow's font at a size in pixels."""
     return ImageFont.load_default(size)
 
 
@@ -36,7 +38,7 @@ def draw_boxes(photo, boxes, labels, colors):
         PIL.Image. Small photos are enlarged so that the labels can be read.
     """
     height, width = photo.shape[:2]
-    scale = max(1, min(round(READABLE / min(height, width)), LONGEST // max(height, width)))
+    scale = max(1, min(round(READABLE_SIDE / min(height, width)), LONGEST_SIDE // max(height, width)))
     image = Image.fromarray(photo).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(image)
     line = max(2, min(image.size) // 300)
@@ -56,20 +58,22 @@ def draw_boxes(photo, boxes, labels, colors):
     return image
 
 
-def draw_detections(photo, detections, names, min_score):
+def draw_detections(photo, detections, min_score):
     """A photo with its detections of at least `min_score`, named and scored.
 
     Args:
         photo: uint8 [H, W, 3].
         detections: `fpn_tf.Detections`.
-        names: {category id: name}.
-        min_score: float.
+        min_score: the lowest score that is drawn.
+
+    Returns:
+        PIL.Image.
     """
-    shown = np.flatnonzero(detections.scores >= min_score)
-    ids = list(names)
-    labels = [f"{names[int(detections.classes[i])]} {detections.scores[i]:.2f}" for i in shown]
-    colors = [class_color(ids.index(int(detections.classes[i]))) for i in shown]
-    return draw_boxes(photo, detections.boxes[shown], labels, colors)
+    shown = detections[detections.scores >= min_score]
+    labels = [f"{name} {score:.2f}" for name, score in zip(shown.names, shown.scores)]
+    places = {category: place for place, category in enumerate(detections.class_names)}
+    colors = [class_color(places.get(int(category), int(category))) for category in shown.classes]
+    return draw_boxes(photo, shown.boxes, labels, colors)
 
 
 def side_by_side(left, right, captions):
@@ -84,38 +88,44 @@ def side_by_side(left, right, captions):
     return sheet
 
 
-def draw_comparison(photo, detections, record, names, min_score=0.5):
-    """Detections beside ground truth.
+def draw_comparison(photo, detections, record, min_score=0.5):
+    """A picture of detections beside one of the ground truth.
 
     Args:
         photo: uint8 [H, W, 3].
         detections: `fpn_tf.Detections`.
         record: the photo's `fpn_tf.data.dataset.Record`.
-        names: {category id: name}, in the order of classes 1..K.
-        min_score: detections below it are not drawn.
+        min_score: the lowest score that is drawn.
+
+    Returns:
+        PIL.Image.
     """
-    truth = draw_record(photo, record, list(names.values()))
-    found = draw_detections(photo, detections, names, min_score)
-    return side_by_side(found, truth, (f"detections (score >= {min_score:g})", "ground truth"))
+    truth = draw_record(photo, record, list(detections.class_names.values()))
+    detected = draw_detections(photo, detections, min_score)
+    return side_by_side(detected, truth, (f"detections (score >= {min_score:g})", "ground truth"))
 
 
-def draw_mask_comparison(photo, found, record):
-    """For each object the proposal whose mask covers it best, beside the ground truth.
+def draw_segment_comparison(photo, detections, record):
+    """A picture of the proposal whose segment covers each object best, beside the ground truth.
 
     Args:
         photo: uint8 [H, W, 3].
-        found: `fpn_tf.structures.MaskDetections`.
-        record: the photo's Record, with segmentations.
+        detections: `fpn_tf.structures.SegmentDetections`.
+        record: the photo's `fpn_tf.data.dataset.Record`, with segmentations.
+
+    Returns:
+        PIL.Image.
     """
     size = photo.shape[:2]
-    truth = [masks.rasterise(segmentation, size) for segmentation in record.segmentations]
-    proposed = [masks.paste(region, mask, size) for region, mask in zip(found.regions, found.masks)]
-    overlaps = masks.overlaps(proposed, truth)  # [D, G]
+    truth = [segments.rasterise(segmentation, size) for segmentation in record.segmentations]
+    pairs = zip(detections.regions, detections.segments)
+    proposed = [segments.paste(region, segment, size) for region, segment in pairs]
+    overlaps = segments.overlaps(proposed, truth)  # [D, G]
     best = overlaps.argmax(axis=0) if len(proposed) else []
     colors = [class_color(i) for i in range(len(truth))]
     shown = [proposed[i] for i in best]
     labels = [f"IoU {overlaps[i, g]:.2f}" for g, i in enumerate(best)]
-    left = draw_boxes(overlaid(photo, shown, colors), found.boxes[best], labels, colors)
+    left = draw_boxes(overlaid(photo, shown, colors), detections.boxes[best], labels, colors)
     right = draw_boxes(overlaid(photo, truth, colors), record.boxes, [""] * len(truth), colors)
     return side_by_side(left, right, ("best of the proposals", "ground truth"))
 
@@ -124,8 +134,8 @@ def overlaid(photo, shapes, colors):
     """A copy of a photo [H, W, 3] with masks uint8 [H, W] in colours half over it."""
     photo = photo.copy()
     for shape, color in zip(shapes, colors):
-        here = shape > 0
-        photo[here] = (photo[here].astype(np.uint16) + np.asarray(color, np.uint16)) // 2
+        covered = shape > 0
+        photo[covered] = (photo[covered].astype(np.uint16) + np.asarray(color, np.uint16)) // 2
     return photo
 
 
@@ -147,7 +157,10 @@ def draw_record(photo, record, names):
     Args:
         photo: uint8 [H, W, 3].
         record: its `fpn_tf.data.dataset.Record`.
-        names: of classes 1..K.
+        names: the names of classes 1..K.
+
+    Returns:
+        PIL.Image.
     """
     labels = [names[c - 1] for c in record.classes]
     return draw_boxes(photo, record.boxes, labels, [class_color(c - 1) for c in record.classes])

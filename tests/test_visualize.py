@@ -5,7 +5,7 @@ import pytest
 
 from fpn_tf import visualize
 from fpn_tf.data.dataset import Record
-from fpn_tf.structures import Detections, MaskDetections
+from fpn_tf.structures import Detections, SegmentDetections
 
 GREY = np.full((480, 640, 3), 90, np.uint8)  # large enough not to be enlarged
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -47,8 +47,8 @@ def test_small_photos_are_enlarged():
 @pytest.mark.parametrize(("min_score", "count"), [(0.5, 1), (0.1, 2), (0.95, 0)])
 def test_detections_below_the_score_are_not_drawn(min_score, count):
     boxes = np.array([BOX, [400, 200, 500, 300]], np.float32)
-    found = Detections(boxes, np.array([0.9, 0.3]), np.array([3, 7]))
-    drawn = changed(visualize.draw_detections(GREY, found, NAMES, min_score))
+    detections = Detections(boxes, np.array([0.9, 0.3]), np.array([3, 7]), NAMES)
+    drawn = changed(visualize.draw_detections(GREY, detections, min_score))
     assert [drawn[300, 100], drawn[250, 400]] == [count > 0, count > 1]
 
 
@@ -64,19 +64,20 @@ def test_two_pictures_stand_side_by_side():
 
 def test_ground_truth_stands_right_of_the_detections():
     record = Record(1, "photo", (480, 640), np.array([BOX], np.float32), np.array([2]))
-    nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
-    sheet = np.asarray(visualize.draw_comparison(GREY, nothing, record, NAMES))[24:]
+    nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), NAMES)
+    sheet = np.asarray(visualize.draw_comparison(GREY, nothing, record))[24:]
     assert (sheet[:, :640] == 90).all()
     assert tuple(sheet[300, 640 + visualize.GAP + 100]) == visualize.class_color(1)
 
 
-def test_the_best_mask_of_an_object_is_shown_with_its_iou():
+def test_the_best_segment_of_an_object_is_shown_with_its_iou():
     """Two proposals for one object: its own box, and its upper half. IoU 1 and 1/2."""
     corners = [100, 200, 300, 200, 300, 400, 100, 400]
     boxes = np.array([BOX, [100, 200, 300, 300]], np.float32)[::-1]
     record = Record(1, "photo", (480, 640), boxes[1:], np.array([1]), ([corners],))
-    found = MaskDetections(boxes, np.ones(2), np.ones(2, int), boxes, np.ones((2, 14, 14), np.float32))
-    sheet = np.asarray(visualize.draw_mask_comparison(GREY, found, record))[24:]
+    grids = np.ones((2, 14, 14), np.float32)
+    proposals = SegmentDetections(boxes, np.ones(2), np.ones(2, int), regions=boxes, segments=grids)
+    sheet = np.asarray(visualize.draw_segment_comparison(GREY, proposals, record))[24:]
     color = np.asarray(visualize.class_color(0))
     for x in (200, 640 + visualize.GAP + 200):
         np.testing.assert_array_equal(sheet[380, x], (90 + color) // 2)  # the lower half, too

@@ -31,19 +31,15 @@ def evaluate(coco, detections, image_ids=None):
         image_ids: the images to score; None for all.
 
     Returns:
-        dict of the 12 METRICS, floats, -1 where there is nothing to score (no such objects), and
+        dict of the 12 METRICS, floats, -1 without an object to score by, and
         `per_class`: class name -> AP.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
-        truth = COCO()
-        truth.dataset = coco
-        truth.createIndex()
-        if not detections:  # pycocotools cannot load an empty list
-            results = COCO()
-            results.dataset = dict(coco, annotations=[])
-            results.createIndex()
-        else:
+        truth = indexed(coco)
+        if detections:
             results = truth.loadRes([dict(d) for d in detections])
+        else:  # pycocotools cannot load an empty list
+            results = indexed(coco | {"annotations": []})
         scorer = COCOeval(truth, results, "bbox")
         if image_ids is not None:
             scorer.params.imgIds = sorted(image_ids)
@@ -61,13 +57,23 @@ def evaluate(coco, detections, image_ids=None):
     return metrics
 
 
-def as_results(image_id, detections):
+def indexed(values):
+    """A COCO dict as pycocotools' object. It prints as it goes."""
+    coco = COCO()
+    coco.dataset = values
+    coco.createIndex()
+    return coco
+
+
+def as_results(image_id, detections, size=None):
     """Detections of one photo as COCO result dicts.
 
     Args:
         image_id: int.
         detections: `fpn_tf.Detections`.
+        size: (height, width) of the photo; boxes do not need it.
     """
+    del size
     return [
         {
             "image_id": image_id,

@@ -1,17 +1,21 @@
 """Runs a model over a data set and scores it."""
 
+import contextlib
 import dataclasses
+import functools
 import pathlib
 
 import numpy as np
 from keras import ops
 
 from fpn_tf import files
+from fpn_tf.data.coco_folder import check_lists
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import evaluation_batches
 from fpn_tf.errors import DataError
-from fpn_tf.evaluation import coco, proposals
-from fpn_tf.geometry.nms import nms
+from fpn_tf.evaluation import coco
+from fpn_tf.evaluation.kinds import KINDS
+from fpn_tf.geometry.selection import nms
 from fpn_tf.structures import Detections
 
 
@@ -19,7 +23,7 @@ def make_detector(model, dataset, config, cluster):
     """Compiles what runs a model over a data set, split over the replicas of a cluster.
 
     Args:
-        model: FasterRCNN or RPN, made under the cluster's strategy.
+        model: made under the cluster's strategy.
         dataset: Dataset.
         config: Config.
         cluster: Cluster.
@@ -30,44 +34,56 @@ def make_detector(model, dataset, config, cluster):
         `on_batch` is called with the number of images done.
     """
     scales = [(Loader(dataset, data), data) for data in scales_of(config)]
+    sharing = config.eval.batch_size, cluster.replicas, cluster.local_replicas
 
-    def batches(loader, data):
-        return cluster.distribute(
-            evaluation_batches(loader, data, config.eval.batch_size, cluster.replicas, cluster.own_replicas)
-        )
+    def batches_of(loader, data):
+        return cluster.distribute(evaluation_batches(loader, data, *sharing))
 
-    def rows(batch):
-        x = {key: batch[key] for key in model.x_spec()}
-        found = model(x)
-        # Workers can send each other numbers, no booleans.
-        found = found._replace(valid=ops.cast(found.valid, "int32"))
-        return batch["indices"], batch["image_sizes"], found
-
-    gathered = cluster.gathered(rows, batches(*scales[0]).element_spec)
-
-    def detect_at(loader, data, on_batch):
-        found = {}
-        with errors_of(loader), cluster.lost_worker:
-            for batch in batches(loader, data):
-                indices, sizes, outputs = gathered(batch)
-                outputs = outputs._replace(valid=outputs.valid > 0)
-                for i, index in enumerate(indices.tolist()):
-                    if index >= 0:
-                        size = dataset.records[index].size
-                        found[index] = model.in_photo(*(x[i] for x in outputs), sizes[i], size)
-                on_batch(len(found))
-        return found
+    step = cluster.gathered(functools.partial(_detection_step, model), batches_of(*scales[0]).element_spec)
 
     def detect(on_batch=lambda count: None):
-        found = [
-            detect_at(*scale, lambda count, n=n: on_batch((n * len(dataset.records) + count) // len(scales)))
-            for n, scale in enumerate(scales)
-        ]
-        if len(found) == 1:
-            return found[0]
-        return {index: merged([each[index] for each in found], config) for index in found[0]}
+        def report(scale, count):
+            on_batch((scale * len(dataset.records) + count) // len(scales))
+
+        of_scales = []
+        for number, (loader, data) in enumerate(scales):
+            with reading_errors(loader), cluster.lost_worker:
+                results = map(step, batches_of(loader, data))
+                on_scale = functools.partial(report, number)
+                of_scales.append(_by_record(results, model, dataset.records, on_scale))
+        return _merged_by_record(of_scales, model)
 
     return detect
+
+
+def _detection_step(model, batch):
+    """A batch of `evaluation_batches` -> (indices [B], image_sizes [B, 2], BatchDetections).
+
+    `valid` is int32: workers can send each other numbers, no booleans.
+    """
+    detections = model({key: batch[key] for key in model.x_spec()})
+    detections = detections._replace(valid=ops.cast(detections.valid, "int32"))
+    return batch["indices"], batch["image_sizes"], detections
+
+
+def _by_record(results, model, records, on_batch):
+    """The results of `_detection_step`, batch by batch -> {index into records: Detections of that photo}."""
+    detections = {}
+    for indices, shown_sizes, batch in results:
+        batch = batch._replace(valid=batch.valid > 0)
+        for row, index in enumerate(indices.tolist()):
+            if index >= 0:  # or a blank image
+                size = records[index].size
+                detections[index] = model.in_photo(batch, row, shown_sizes[row], size)
+        on_batch(len(detections))
+    return detections
+
+
+def _merged_by_record(of_scales, model):
+    """[{index: Detections}] of every scale -> {index: Detections}."""
+    if len(of_scales) == 1:
+        return of_scales[0]
+    return {index: merged([scale[index] for scale in of_scales], model) for index in of_scales[0]}
 
 
 def scales_of(config):
@@ -79,61 +95,51 @@ def scales_of(config):
     ]
 
 
-def merged(found, config):
-    """What was found in one photo at several scales, as one: NMS over all, class by class.
+def merged(of_scales, model):
+    """The Detections of one photo at several scales as one: NMS over all, class by class.
 
     Args:
-        found: list of Detections.
-        config: Config; the thresholds and limits are those of a single scale.
+        of_scales: list of Detections, one for each scale.
+        model: that detected them; its NMS threshold and limit count, as at a single scale.
     """
-    boxes, scores, classes = (np.concatenate(parts) for parts in zip(*found))
-    if not len(scores):
-        return found[0]
-    if config.model.kind == "rpn":
-        threshold, limit = config.model.rpn.nms_threshold, config.model.rpn.post_nms_test
-    else:
-        threshold, limit = config.eval.nms_threshold, config.eval.max_detections
-    kinds = np.unique(classes)
+    detections = joined(of_scales)
+    if not len(detections):
+        return detections
+    boxes, scores, classes = detections
+    limit, kinds = model.max_detections, np.unique(classes)
     rows = [np.broadcast_to(x, (len(kinds), *x.shape)) for x in (boxes, scores)]
-    indices, kept = nms(*rows, classes == kinds[:, None], threshold, min(limit, len(scores)))
+    indices, kept = nms(*rows, classes == kinds[:, None], model.nms_threshold, min(limit, len(scores)))
     chosen = ops.convert_to_numpy(indices)[ops.convert_to_numpy(kept)]
-    chosen = chosen[np.argsort(-scores[chosen], kind="stable")][:limit]
-    return Detections(boxes[chosen], scores[chosen], classes[chosen])
+    return detections[chosen[np.argsort(-scores[chosen], kind="stable")][:limit]]
 
 
-class errors_of:  # noqa: N801  (reads as a phrase)
-    """Turns TensorFlow's report of a Python error inside a pipeline back into the DataError."""
-
-    def __init__(self, loader):
-        self.loader = loader
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if error is not None and self.loader.failure is not None:
-            raise DataError(self.loader.failure) from None
+def joined(parts):
+    """Several Detections of one photo as one, in order."""
+    boxes, scores, classes = (np.concatenate(values) for values in zip(*parts))
+    extra = {name: np.concatenate([part.extra[name] for part in parts]) for name in parts[0].extra}
+    return Detections(boxes, scores, classes, parts[0].class_names, extra)
 
 
-BOXES, MASKS = proposals.evaluate, proposals.evaluate_masks
-SCORERS = {"faster_rcnn": coco.evaluate, "fast_rcnn": coco.evaluate, "rpn": BOXES, "mask_proposals": MASKS}
-MAIN_METRIC = {  # of each model.kind, which chooses the best checkpoint
-    "faster_rcnn": "AP",
-    "fast_rcnn": "AP",
-    "rpn": "AR1000",
-    "mask_proposals": "AR1000",
-}
+@contextlib.contextmanager
+def reading_errors(loader):
+    """A context that raises a Loader's DataError where TensorFlow reports it as an error of its pipeline."""
+    try:
+        yield
+    except Exception:
+        if loader.failure is None:
+            raise
+        raise DataError(loader.failure) from None
 
 
-def score(dataset, found, kind, annotations=None):
+def score(dataset, detections, kind, annotations=None):
     """Scores detections, or an RPN's proposals.
 
     Args:
         dataset: Dataset.
-        found: as `detect_dataset` returns.
-        kind: `model.kind`.
-        annotations: an official COCO JSON (as a dict) to score against instead of the data set's
-            own ground truth; image ids must agree.
+        detections: {index into dataset.records: Detections}.
+        kind: `model.kind`, a key of `fpn_tf.evaluation.kinds.KINDS`.
+        annotations: an official COCO JSON (as a dict) to score against, in place of the ground
+            truth of the data set; image ids must agree.
 
     Returns:
         (metrics, results): see `fpn_tf.evaluation.coco` and `fpn_tf.evaluation.proposals`.
@@ -142,20 +148,17 @@ def score(dataset, found, kind, annotations=None):
         DataError: image ids that the annotations do not have.
     """
     results, ids = [], []
-    for index, detections in sorted(found.items()):
-        image_id = dataset.records[index].image_id
-        ids.append(image_id)
-        if kind == "mask_proposals":
-            results += proposals.as_mask_results(image_id, detections, dataset.records[index].size)
-        else:
-            results += coco.as_results(image_id, detections)
+    for index, of_photo in sorted(detections.items()):
+        record = dataset.records[index]
+        ids.append(record.image_id)
+        results += KINDS[kind].results(record.image_id, of_photo, record.size)
     truth = annotations or dataset.coco
     unknown = set(ids) - {image["id"] for image in truth["images"]}
     if unknown:
         raise DataError(
             f"eval.annotations: has no image {min(unknown)}; expected the ids of the evaluated photos"
         )
-    return SCORERS[kind](truth, results, ids), results
+    return KINDS[kind].score(truth, results, ids), results
 
 
 def write(model_dir, metrics, results, step, seconds):
@@ -195,9 +198,5 @@ def score_files(detections, annotations):
 def read_truth(path):
     """A COCO annotation file as a dict. Raises: DataError."""
     truth = files.read_json(path)
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(truth, dict) or not isinstance(truth.get(key), list):
-            raise DataError(
-                f"{path}: no list '{key}'; expected COCO format (images, annotations, categories)"
-            )
+    check_lists(truth, path)
     return truth

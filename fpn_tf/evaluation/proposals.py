@@ -1,14 +1,14 @@
-"""Proposal recall, of boxes and of masks (FPN paper, Tables 1 and 6), by pycocotools."""
+"""Proposal recall, of boxes and of segments (FPN paper, Tables 1 and 6), by pycocotools."""
 
 import contextlib
 import io
 
 import numpy as np
 from pycocotools import mask as coco_masks
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fpn_tf.data import masks
+from fpn_tf.data import segments
+from fpn_tf.evaluation.coco import indexed
 
 LIMITS = (100, 1000)  # proposals per image
 SIZES = ("", "_small", "_medium", "_large")  # in the order of pycocotools' areas
@@ -22,21 +22,16 @@ def evaluate(coco, proposals, image_ids=None, overlap="bbox"):
         coco: ground truth as a COCO dict; crowd regions are nothing to recall.
         proposals: COCO results (image_id, bbox [x, y, w, h], score); category_id is not read.
         image_ids: the images to score; None for all.
-        overlap: "bbox", or "segm" for masks.
+        overlap: "bbox", or "segm" for segments.
 
     Returns:
-        dict of METRICS, floats, -1 where there is nothing to recall. Sizes are the annotations'
+        dict of METRICS, floats, -1 without an object to recall. Sizes are the annotations'
         areas, below 32^2, up to 96^2, and above.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
-        truth = COCO()
-        truth.dataset = coco
-        truth.createIndex()
-        results = COCO()
         category = coco["categories"][0]["id"]  # any: classes are pooled
-        results.dataset = dict(coco, annotations=_as_annotations(proposals, category))
-        results.createIndex()
-        scorer = COCOeval(truth, results, overlap)
+        results = coco | {"annotations": _as_annotations(proposals, category)}
+        scorer = COCOeval(indexed(coco), indexed(results), overlap)
         scorer.params.useCats = 0
         scorer.params.maxDets = list(LIMITS)
         if image_ids is not None:
@@ -51,29 +46,29 @@ def evaluate(coco, proposals, image_ids=None, overlap="bbox"):
     return metrics
 
 
-def evaluate_masks(coco, proposals, image_ids=None):
-    """As `evaluate`, with the overlap of masks: results hold a `segmentation`."""
+def evaluate_segments(coco, proposals, image_ids=None):
+    """As `evaluate`, with the overlap of segments: results hold a `segmentation`."""
     return evaluate(coco, proposals, image_ids, overlap="segm")
 
 
-def as_mask_results(image_id, found, size):
-    """MaskDetections of one photo of (height, width) as COCO result dicts."""
+def as_segment_results(image_id, detections, size):
+    """SegmentDetections of one photo of (height, width) as COCO result dicts."""
     return [
         {
             "image_id": image_id,
             "category_id": 1,
-            "segmentation": masks.encode(masks.paste(region, mask, size)),
+            "segmentation": segments.encode(segments.paste(region, segment, size)),
             "bbox": [round(float(v), 3) for v in (x1, y1, x2 - x1, y2 - y1)],
             "score": float(score),
         }
-        for region, mask, (x1, y1, x2, y2), score in zip(
-            found.regions, found.masks, found.boxes, found.scores
+        for region, segment, (x1, y1, x2, y2), score in zip(
+            detections.regions, detections.segments, detections.boxes, detections.scores
         )
     ]
 
 
 def _as_annotations(proposals, category):
-    """Results as annotations of one category; a mask has the area of its pixels."""
+    """Results as annotations of one category; a segment has the area of its pixels."""
     return [
         p
         | {

@@ -1,6 +1,6 @@
 """The architecture of a detector, read off the names and shapes of its weights."""
 
-from fpn_tf.config import BACKBONES
+from fpn_tf.catalogue import BACKBONES
 from fpn_tf.errors import WeightsError
 from fpn_tf.pretrained.naming import COUNTER
 
@@ -15,7 +15,7 @@ BLOCKS = {  # blocks per stage, and whether they are bottlenecks -> depth
 
 
 def backbone_of(arrays, prefix, source):
-    """The name, among `fpn_tf.config.BACKBONES`, of the ResNet in {torchvision's name: array}.
+    """The name, among `fpn_tf.catalogue.BACKBONES`, of the ResNet in {torchvision's name: array}.
 
     Raises:
         WeightsError: it is none of them.
@@ -23,13 +23,13 @@ def backbone_of(arrays, prefix, source):
     counts = tuple(_count(arrays, f"{prefix}layer{stage}.{{}}.conv1.weight") for stage in (1, 2, 3, 4))
     bottleneck = f"{prefix}layer1.0.conv3.weight" in arrays
     middle = arrays.get(f"{prefix}layer1.0.conv2.weight")
-    found = {"depth": BLOCKS.get((counts, bottleneck))}
+    options = {"depth": BLOCKS.get((counts, bottleneck))}
     if bottleneck and middle is not None and middle.ndim == 4:
         width, per_group = middle.shape[:2]
         if width != per_group:
-            found |= {"groups": width // per_group, "width_per_group": per_group}
-    for name, options in BACKBONES.items():
-        if options == found:
+            options |= {"groups": width // per_group, "width_per_group": per_group}
+    for name, known_options in BACKBONES.items():
+        if options == known_options:
             return name
     kind = "bottlenecks" if bottleneck else "basic blocks"
     raise WeightsError(
@@ -38,7 +38,7 @@ def backbone_of(arrays, prefix, source):
 
 
 def norm_of(arrays, name):
-    """The kind of normalisation at `name` (such as backbone.body.bn1); "" if there is none."""
+    """The kind of normalisation at `name` (such as backbone.body.bn1); "" without one."""
     if f"{name}.weight" not in arrays:
         return ""
     if f"{name}.running_mean" not in arrays:
@@ -61,17 +61,17 @@ def architecture_of(arrays, source):
         return arrays[name].shape
 
     channels = shape("backbone.fpn.inner_blocks.0.0.weight")[0]
-    found = {
+    settings = {
         "model.kind": "faster_rcnn" if any(name.startswith("roi_heads.") for name in arrays) else "rpn",
         "model.backbone": backbone_of(arrays, "backbone.body.", source),
         "model.norm": norm_of(arrays, "backbone.body.bn1") or "frozen_bn",
-        "model.fpn_channels": channels,
-        "model.fpn_norm": norm_of(arrays, "backbone.fpn.inner_blocks.0.1"),
+        "model.neck_channels": channels,
+        "model.neck_norm": norm_of(arrays, "backbone.fpn.inner_blocks.0.1"),
         "model.num_classes": 1,
         "model.rpn.conv_layers": _count(arrays, "rpn.head.conv.{}.0.weight"),
     }
-    if found["model.kind"] == "rpn":
-        return found
+    if settings["model.kind"] == "rpn":
+        return settings
     head = "roi_heads.box_head"
     plain = f"{head}.fc6.weight" in arrays
     convs = 0 if plain else _count(arrays, f"{head}.{{}}.0.weight")
@@ -80,7 +80,7 @@ def architecture_of(arrays, source):
     if not plain:
         fc_layers = sum(f"{head}.{convs + 1 + 2 * i}.weight" in arrays for i in range(8))
     bins = shape(first)[1] / channels
-    return found | {
+    return settings | {
         "model.num_classes": shape("roi_heads.box_predictor.cls_score.weight")[0] - 1,
         "model.roi.pool_size": round(bins**0.5),
         "model.roi.conv_layers": convs,
@@ -92,17 +92,17 @@ def architecture_of(arrays, source):
 
 def check_anchors(arrays, config, source):
     """Raises WeightsError unless the RPN has as many anchors in a cell as the config."""
-    wanted = config.model.anchors_per_cell
-    found = next(len(array) for name, array in arrays.items() if name.endswith("cls_logits.weight"))
-    if found != wanted:
+    expected = config.model.anchors_per_cell
+    count = next(len(array) for name, array in arrays.items() if name.endswith("cls_logits.weight"))
+    if count != expected:
         raise WeightsError(
-            f"{source}: its RPN has {found} anchors in a cell, expected {wanted}; name theirs: "
+            f"{source}: its RPN has {count} anchors in a cell, expected {expected}; name theirs: "
             "--params_override=model.rpn.anchor_ratios=..."
         )
 
 
 def _count(arrays, pattern, start=0):
-    """How many of pattern.format(start), pattern.format(start + 1), ... there are in a row."""
+    """The length of the longest run pattern.format(start), pattern.format(start + 1), ... in `arrays`."""
     count = 0
     while pattern.format(start + count) in arrays:
         count += 1

@@ -21,6 +21,7 @@ SETTINGS = {
     "model.roi.inclusive": True,
     "model.roi.smooth_l1_beta": 1.0,
     "data.resize": "detectron",
+    "train.decay_biases": False,  # they learn at twice the rate instead: not imitated
 }
 UNUSED = re.compile(r"_momentum$|^lr$|^model_iter$|^weight_order$|^fc1000_|^pred_")
 BRANCHES = {"branch2a": "conv1", "branch2b": "conv2", "branch2c": "conv3", "branch1": "downsample.0"}
@@ -48,13 +49,14 @@ def convert(arrays, source):
         WeightsError: it is no Faster R-CNN on a ResNet with a feature pyramid.
     """
     renamed = rename(arrays)
-    found = architecture_of(renamed, source)
-    if "resnext" in found["model.backbone"]:
-        found |= RESNEXT_SETTINGS
-    classes = found["model.num_classes"]
+    architecture = architecture_of(renamed, source)
+    settings = SETTINGS | architecture
+    if "resnext" in architecture["model.backbone"]:
+        settings |= RESNEXT_SETTINGS
+    classes = architecture["model.num_classes"]
     if classes == coco_classes.WITHOUT_GAPS:
-        found |= coco_classes.settings(classes)
-    return config_lib.replace(config_lib.Config(), **(SETTINGS | found)), renamed
+        settings |= coco_classes.settings(classes)
+    return config_lib.replace(config_lib.Config(), **settings), renamed
 
 
 def rename(arrays, prefix="backbone.body."):
@@ -89,9 +91,9 @@ def _rename(name, prefix):
         if block[4]:
             conv = "downsample.1" if block[3] == "branch1" else conv.replace("conv", "bn")
         return f"{prefix}layer{int(block[1]) - 1}.{block[2]}.{conv}.{part}"
-    pyramid = re.fullmatch(r"fpn(_inner)?_res([2-5])_\d+_sum(?:_lateral)?_([wb])", name)
-    if pyramid:
-        kind = "inner" if pyramid[1] else "layer"
-        return f"backbone.fpn.{kind}_blocks.{int(pyramid[2]) - 2}.0.{PARTS[pyramid[3]]}"
+    neck = re.fullmatch(r"fpn(_inner)?_res([2-5])_\d+_sum(?:_lateral)?_([wb])", name)
+    if neck:
+        kind = "inner" if neck[1] else "layer"
+        return f"backbone.fpn.{kind}_blocks.{int(neck[2]) - 2}.0.{PARTS[neck[3]]}"
     base, _, part = name.rpartition("_")
     return f"{HEADS[base]}.{PARTS[part]}" if base in HEADS and part in PARTS else name

@@ -17,6 +17,7 @@ SETTINGS = {
     "model.roi.sampling_ratio": 0,
     "model.roi.aligned": True,
     "data.resize": "detectron2",
+    "train.decay_biases": True,
 }
 RESNEXT_SETTINGS = {  # Facebook's ResNeXt was trained in Caffe2, on other pixels
     "model.pixel_std": (57.375, 57.12, 58.395),
@@ -50,15 +51,15 @@ def is_source(arrays):
 def convert(arrays, source):
     """A checkpoint's `model` as a Config and {torchvision's name: array}.
 
-    Detectron2's background is the last class and has no deltas; here it is the first.
+    Detectron2's background is the last class and has no deltas; it becomes the first.
 
     Raises:
         WeightsError: it is no Faster R-CNN on a ResNet with a feature pyramid.
     """
-    settings, renamed, cells = {}, {}, {}
+    pixels, renamed, cells = {}, {}, {}
     for name, array in arrays.items():
         if name in ("pixel_mean", "pixel_std"):
-            settings[f"model.{name}"] = tuple(np.ravel(array).astype(float).tolist())
+            pixels[f"model.{name}"] = tuple(np.ravel(array).astype(float).tolist())
         elif name.startswith(CELL_ANCHORS):
             cells[int(name.removeprefix(CELL_ANCHORS))] = np.asarray(array)
         else:
@@ -72,19 +73,20 @@ def convert(arrays, source):
             renamed[SCORES + part] = np.roll(renamed[SCORES + part], 1, axis=0)
             background = np.zeros((4, *boxes.shape[1:])[: renamed[BOXES + part].ndim], boxes.dtype)
             renamed[BOXES + part] = np.concatenate([background, renamed[BOXES + part]])
-    found = architecture_of(renamed, source)
+    architecture = architecture_of(renamed, source)
+    settings = SETTINGS | architecture
     if cells:
-        found |= _anchors(cells, source)
-    if "resnext" in found["model.backbone"]:
-        found |= RESNEXT_SETTINGS
-    mean = settings.get("model.pixel_mean", SETTINGS["model.pixel_mean"])
+        settings |= _anchors(cells, source)
+    if "resnext" in architecture["model.backbone"]:
+        settings |= RESNEXT_SETTINGS
+    mean = pixels.get("model.pixel_mean", SETTINGS["model.pixel_mean"])
     if mean[0] > mean[-1]:  # red first, as only runs from torchvision's ImageNet weights have it
-        found |= {"model.pixel_order": "rgb", "model.stride_in_1x1": False}
-    classes = found["model.num_classes"]
-    changes = SETTINGS | found | settings
+        settings |= {"model.pixel_order": "rgb", "model.stride_in_1x1": False}
+    settings |= pixels
+    classes = architecture["model.num_classes"]
     if classes == coco_classes.WITHOUT_GAPS:
-        changes |= coco_classes.settings(classes)
-    return config_lib.replace(config_lib.Config(), **changes), renamed
+        settings |= coco_classes.settings(classes)
+    return config_lib.replace(config_lib.Config(), **settings), renamed
 
 
 def _rename(name):

@@ -1,11 +1,11 @@
-"""Our own model_dir: config.json and checkpoints."""
+"""Models of a run: its model_dir has a config.json and checkpoints."""
 
 import pathlib
 
 from fpn_tf import config as config_lib
 from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints, read_weights, write_model
 from fpn_tf.errors import CheckpointError
-from fpn_tf.models.faster_rcnn import make_model
+from fpn_tf.pretrained.custom_parts import model_of
 
 TUNABLE = (  # keys of `model` that fine-tuning may change: weights mean the same under any value
     "num_classes",
@@ -25,7 +25,7 @@ def load_model_dir(path, overrides=(), checkpoint="newest"):
         checkpoint: "newest" or "best".
 
     Returns:
-        (Config, FasterRCNN or RPN, step).
+        (Config, model, step).
 
     Raises:
         ConfigError: no or a damaged config.json, or a bad override.
@@ -36,7 +36,7 @@ def load_model_dir(path, overrides=(), checkpoint="newest"):
     folder = checkpoints.find(checkpoint)
     if folder is None:
         raise CheckpointError(f"{checkpoints.folder}: holds no whole checkpoint ({checkpoint})")
-    model = make_model(config)
+    model = model_of(config, folder)
     return config, model, read_weights(model, folder)
 
 
@@ -47,7 +47,7 @@ def check_new(path):
 
 
 def write_model_dir(model, path):
-    """Makes a model_dir of a model that was not trained there: its config and a checkpoint of step 0."""
+    """Makes a model_dir of a model that no run has trained: its config and a checkpoint of step 0."""
     config_lib.save(model.config, pathlib.Path(path) / "config.json")
     Checkpoints(path).save(0, lambda folder: write_model(model, folder))
 
@@ -55,10 +55,10 @@ def write_model_dir(model, path):
 def check_start(config, folder):
     """Raises CheckpointError where imported weights would mean something else under `config`."""
     imported = config_lib.load(folder / CONFIG_FILE)
-    for key, (there, here) in config_lib.differences(imported.model, config.model).items():
+    for key, (imported_value, value) in config_lib.differences(imported.model, config.model).items():
         if not key.startswith(TUNABLE):
             raise CheckpointError(
-                f"{folder}: has model.{key}={there}, this run asks for {here}; "
+                f"{folder}: has model.{key}={imported_value}, this run asks for {value}; "
                 "without --experiment the imported configuration is used"
             )
 
@@ -71,14 +71,14 @@ def start_from_import(model, folder):
         folder: the checkpoint that is an import.
 
     Returns:
-        What to tell the user: whether the predictor is the imported one or new.
+        A note for the user: whether the predictor is the imported one or new.
     """
-    imported = make_model(config_lib.load(folder / CONFIG_FILE))
+    imported = model_of(config_lib.load(folder / CONFIG_FILE), folder)
     read_weights(imported, folder)
     old, new = imported.config, model.config
     same_count = old.model.num_classes == new.model.num_classes
     keeps = same_count and old.data.class_names in ((), new.data.class_names)
-    head = getattr(model, "box_head", None)  # an RPN has none
+    head = model.box_head.head if hasattr(model, "box_head") else None  # an RPN has none
     predictor = head.classifier.weights + head.regressor.weights if head else []
     keeps = keeps or not predictor
     stay_new = set() if keeps else {id(weight) for weight in predictor}

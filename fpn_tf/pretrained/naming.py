@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fpn_tf.errors import WeightsError
+from fpn_tf.models.backbones.resnet import ResNet
 
 NORM_NAMES = {
     "gamma": "weight",
@@ -67,44 +68,70 @@ def backbone_weights(backbone, prefix="", head_stage=()):
     stages = [*backbone.stages, head_stage] if head_stage else backbone.stages
     for stage, blocks in enumerate(stages, start=1):
         for i, block in enumerate(blocks):
-            at = f"{prefix}layer{stage}.{i}"
+            name = f"{prefix}layer{stage}.{i}"
             for j, conv in enumerate(block.convs, start=1):
-                yield from _conv_norm(f"{at}.conv{j}", f"{at}.bn{j}", conv)
+                yield from _conv_norm(f"{name}.conv{j}", f"{name}.bn{j}", conv)
             if block.projection is not None:
-                yield from _conv_norm(f"{at}.downsample.0", f"{at}.downsample.1", block.projection)
+                yield from _conv_norm(f"{name}.downsample.0", f"{name}.downsample.1", block.projection)
 
 
 def detector_weights(model):
-    """The Weights of a FasterRCNN, or of an RPN.
+    """The Weights of a model, each of them once.
 
-    What torchvision has not goes by names of our own: heads of single levels by their level.
+    Weights without a counterpart in torchvision have names that it cannot have: heads of single levels
+    by their level, and parts that this table does not know `own.` and their path in the model.
     """
-    head_stage = getattr(getattr(model, "box_head", None), "stage", ())
-    yield from backbone_weights(model.backbone, "backbone.body.", head_stage)
-    for kind, convs in (("inner", model.fpn.laterals), ("layer", model.fpn.smoothings)):
-        for i, conv in enumerate(convs):
-            at = f"backbone.fpn.{kind}_blocks.{i}"
-            if model.fpn.norm:
-                yield from _conv_norm(f"{at}.0", f"{at}.1", conv)
-            else:
-                yield from _with_bias(f"{at}.0", conv, "conv")
-    of_levels = getattr(model.rpn_head, "heads", None)
-    heads = {f"rpn.head.{k}": h for k, h in of_levels.items()} if of_levels else {"rpn.head": model.rpn_head}
-    for at, head in heads.items():
-        for i, conv in enumerate(head.convs):
-            yield from _with_bias(f"{at}.conv.{i}.0", conv, "conv")
-        yield from _with_bias(f"{at}.cls_logits", head.objectness, "conv")
-        yield from _with_bias(f"{at}.bbox_pred", head.deltas, "conv")
+    known = list(_known_weights(model))
+    named = {id(weight.variable) for weight in known}
+    return known + [Weight(f"own.{v.path}", v, "plain") for v in model.weights if id(v) not in named]
 
-    if model.config.model.kind == "rpn":
-        return
-    head, at = model.box_head, "roi_heads.box_head"
+
+def unknown_weights(model):
+    """The names of the weights that torchvision's detectors do not have."""
+    return [weight.name for weight in detector_weights(model) if weight.name.startswith("own.")]
+
+
+def head_stage_of(model):
+    """The blocks of the ResNet's fifth stage, where the box head has it."""
+    box_head = getattr(model, "box_head", None)
+    return getattr(getattr(box_head, "head", None), "stage", ())
+
+
+def _known_weights(model):
+    if isinstance(model.backbone, ResNet):
+        yield from backbone_weights(model.backbone, "backbone.body.", head_stage_of(model))
+    neck = model.neck
+    for kind, convs in (("inner", getattr(neck, "laterals", ())), ("layer", getattr(neck, "smoothings", ()))):
+        for i, conv in enumerate(convs):
+            name = f"backbone.fpn.{kind}_blocks.{i}"
+            if neck.norm:
+                yield from _conv_norm(f"{name}.0", f"{name}.1", conv)
+            else:
+                yield from _with_bias(f"{name}.0", conv, "conv")
+    if hasattr(model, "rpn"):
+        yield from _rpn_weights(model.rpn.head)
+    if hasattr(model, "box_head"):
+        yield from _box_head_weights(model.box_head.head)
+
+
+def _rpn_weights(rpn_head):
+    of_levels = getattr(rpn_head, "heads", None)
+    heads = {f"rpn.head.{k}": h for k, h in of_levels.items()} if of_levels else {"rpn.head": rpn_head}
+    for name, head in heads.items():
+        for i, conv in enumerate(head.convs):
+            yield from _with_bias(f"{name}.conv.{i}.0", conv, "conv")
+        yield from _with_bias(f"{name}.cls_logits", head.objectness, "conv")
+        yield from _with_bias(f"{name}.bbox_pred", head.deltas, "conv")
+
+
+def _box_head_weights(head):
+    name = "roi_heads.box_head"
     for i, conv in enumerate(head.convs):
-        yield from _conv_norm(f"{at}.{i}.0", f"{at}.{i}.1", conv)
+        yield from _conv_norm(f"{name}.{i}.0", f"{name}.{i}.1", conv)
     for i, dense in enumerate(head.dense):
         # A sequence counts its flattening and every ReLU; the plain head has two names.
         number = f"fc{6 + i}" if not head.convs else len(head.convs) + 1 + 2 * i
-        yield from _with_bias(f"{at}.{number}", dense, "dense" if i else "pooled")
+        yield from _with_bias(f"{name}.{number}", dense, "dense" if i else "pooled")
     yield from _with_bias("roi_heads.box_predictor.cls_score", head.classifier, "dense")
     regressor = "roi_heads.box_predictor.bbox_pred"
     yield Weight(f"{regressor}.weight", head.regressor.kernel, "boxes")
@@ -123,8 +150,11 @@ def _with_bias(name, layer, layout):
 
 
 def map_size(model):
-    """(S, S, C) of the maps that a box head flattens."""
-    return (model.config.model.roi.pool_size,) * 2 + (model.map_channels,)
+    """(S, S, C) of the maps that a model's box head flattens; None without such a head."""
+    if not hasattr(model, "box_head") or not model.box_head.head.dense:
+        return None
+    size = model.box_head.pooler.output_size
+    return size, size, model.box_head.head.dense[0].kernel.shape[0] // size**2
 
 
 def assign(weights, arrays, source, maps=None):
@@ -140,18 +170,18 @@ def assign(weights, arrays, source, maps=None):
         WeightsError: lists what is missing, left over or misshaped.
     """
     weights = list(weights)
-    left = {name for name in arrays if not name.endswith(COUNTER)} - {w.name for w in weights}
-    wrong = []
+    unused = {name for name in arrays if not name.endswith(COUNTER)} - {w.name for w in weights}
+    problems = []
     for weight in weights:
-        wanted = weight.theirs(maps).shape
+        expected = weight.theirs(maps).shape
         if weight.name not in arrays:
-            wrong.append(f"{weight.name} {wanted} is missing")
-        elif np.shape(arrays[weight.name]) != wanted:
-            wrong.append(f"{weight.name} is {np.shape(arrays[weight.name])}, expected {wanted}")
-    wrong += [f"{name} {np.shape(arrays[name])} is left over" for name in sorted(left)]
-    if wrong:
-        more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        raise WeightsError(f"{source}: does not fit the model: {'; '.join(wrong[:SHOWN])}{more}")
+            problems.append(f"{weight.name} {expected} is missing")
+        elif np.shape(arrays[weight.name]) != expected:
+            problems.append(f"{weight.name} is {np.shape(arrays[weight.name])}, expected {expected}")
+    problems += [f"{name} {np.shape(arrays[name])} is left over" for name in sorted(unused)]
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise WeightsError(f"{source}: does not fit the model: {'; '.join(problems[:SHOWN])}{more}")
     for weight in weights:
         weight.variable.assign(weight.ours(np.asarray(arrays[weight.name]), maps))
 
@@ -169,5 +199,5 @@ def state_dict(model):
 
 def _is_frozen(model, name):
     """Whether the batch norm of this name is torchvision's frozen kind, which does not count."""
-    part = {"backbone.body": model.backbone.norm, "backbone.fpn": model.fpn.norm}
-    return part.get(".".join(name.split(".")[:2]), model.config.model.roi.norm) == "frozen_bn"
+    part = {"backbone.body": model.backbone, "backbone.fpn": model.neck}.get(".".join(name.split(".")[:2]))
+    return (part or model.box_head.head).norm == "frozen_bn"

@@ -20,6 +20,7 @@ SETTINGS = {
     "model.roi.smooth_l1_beta": 1 / 9,
     "model.roi.min_size": 1e-2,
     "data.resize": "torchvision",
+    "train.decay_biases": True,  # its norms decay as well, where they are trained: not imitated
 }
 FIXED = ("pixel_order", "stride_in_1x1", "rpn.anchor", "rpn.strides")
 FIXED += ("roi.aligned", "roi.sampling_ratio", "roi.pooling")
@@ -41,20 +42,20 @@ def convert(arrays, source):
         WeightsError: it is no Faster R-CNN on a ResNet with a feature pyramid.
     """
     renamed = {_today(name): array for name, array in arrays.items()}
-    found = architecture_of(renamed, source)
-    classes = found["model.num_classes"]
-    changes = SETTINGS | found | coco_classes.settings(classes)
+    architecture = architecture_of(renamed, source)
+    classes = architecture["model.num_classes"]
+    settings = SETTINGS | architecture | coco_classes.settings(classes)
     is_old = renamed.keys() != arrays.keys()
     if is_old and classes == coco_classes.WITH_GAPS:
         # The weights of 2019 were trained with epsilon 0; torchvision sets it when it loads them.
-        changes["model.norm_epsilon"] = 0.0
-    return config_lib.replace(config_lib.Config(), **changes), renamed
+        settings["model.norm_epsilon"] = 0.0
+    return config_lib.replace(config_lib.Config(), **settings), renamed
 
 
 def unlike(config):
-    """What of `config.model` torchvision's detectors cannot do: {key: (theirs, ours)}.
+    """The settings of `config.model` that torchvision's detectors cannot have: {key: (theirs, ours)}.
 
-    With any of it, the same weights give other detections there.
+    With any of it, torchvision gives other detections from the same weights.
     """
     theirs = config_lib.replace(config_lib.Config(), **SETTINGS).model
     different = config_lib.differences(theirs, config.model)

@@ -1,10 +1,11 @@
 """Weight files of other libraries as NumPy arrays, without ever running code from them.
 
-A pickle is a program. The ones read here may build NumPy arrays, tensors and plain containers;
-anything else that they name is refused before it is touched.
+A pickle is a program. These functions let it build NumPy arrays, tensors and plain containers;
+anything else that it names is refused before it is touched.
 """
 
 import collections
+import contextlib
 import io
 import pickle
 import struct
@@ -43,7 +44,7 @@ ERRORS = (
 
 
 def read_pkl(path):
-    """What a `.pkl` of NumPy arrays and plain containers holds.
+    """The contents of a `.pkl` of NumPy arrays and plain containers.
 
     Args:
         path: of the file; Python 2's pickles are read too.
@@ -51,12 +52,12 @@ def read_pkl(path):
     Raises:
         WeightsError: the file is absent, damaged, or names anything else.
     """
-    with _told(path), open(path, "rb") as file:
+    with _errors_in_one_line(path), open(path, "rb") as file:
         return _NumPyUnpickler(file, encoding="latin1").load()
 
 
 def read_pth(path):
-    """What a `.pth` holds, its tensors as NumPy arrays.
+    """The contents of a `.pth`, its tensors as NumPy arrays.
 
     PyTorch reads it if it is installed (`weights_only=True`), a reader of its two formats
     otherwise.
@@ -68,7 +69,7 @@ def read_pth(path):
         import torch
     except ImportError:
         return read_pth_without_torch(path)
-    with _told(path):
+    with _errors_in_one_line(path):
         try:
             value = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError) as error:
@@ -78,26 +79,21 @@ def read_pth(path):
 
 def read_pth_without_torch(path):
     """`read_pth` where PyTorch is not installed."""
-    with _told(path), open(path, "rb") as file:
+    with _errors_in_one_line(path), open(path, "rb") as file:
         if zipfile.is_zipfile(file):
             return _read_zip(file)
         file.seek(0)
         return _read_legacy(file)
 
 
-class _told:  # noqa: N801  (reads as a phrase)
-    """Turns whatever reading a file may raise into one line."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if isinstance(error, ERRORS):
-            reason = getattr(error, "strerror", None) or str(error) or kind.__name__
-            raise WeightsError(f"{self.path}: {reason}; expected a file of weights") from None
+@contextlib.contextmanager
+def _errors_in_one_line(path):
+    """A context that turns whatever reading a file may raise into a WeightsError."""
+    try:
+        yield
+    except ERRORS as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise WeightsError(f"{path}: {reason}; expected a file of weights") from None
 
 
 def _map_tensors(value, torch):
@@ -115,7 +111,7 @@ def _map_tensors(value, torch):
 
 
 def _reconstruct(kind, shape, typecode):
-    """NumPy's own `_reconstruct`, for arrays alone."""
+    """As NumPy's `_reconstruct`, for arrays alone."""
     if kind is not np.ndarray:
         raise pickle.UnpicklingError("an array of an unknown kind")
     return np.ndarray((0,), "b")
@@ -128,14 +124,14 @@ def _scalar(dtype, data=b""):
 
 
 def _frombuffer(data, dtype, shape, order):
-    """How protocol 5 writes arrays."""
+    """As NumPy's `_frombuffer`, by which protocol 5 writes arrays."""
     if dtype.hasobject:
         raise pickle.UnpicklingError("an array of dtype object")
     return np.frombuffer(data, dtype).reshape(shape, order=order)
 
 
 def _encode(text, encoding="latin1"):
-    """How protocol 2 writes bytes."""
+    """As `codecs.encode`, by which protocol 2 writes bytes."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"text encoded as {encoding}")
     return text.encode("latin1")
@@ -161,10 +157,10 @@ class _Unpickler(pickle.Unpickler):
     admitted = types.MappingProxyType({})
 
     def find_class(self, module, name):
-        found = self.admitted.get((module, name)) or PLAIN.get((module, name))
-        if found is None:
+        admitted = self.admitted.get((module, name)) or PLAIN.get((module, name))
+        if admitted is None:
             raise pickle.UnpicklingError(f"names {module}.{name}, which no weights need; refused")
-        return found
+        return admitted
 
 
 class _NumPyUnpickler(_Unpickler):
@@ -193,7 +189,7 @@ class _Tensor:
             raise ValueError("a tensor reaches beyond its storage")
         strides = [s * values.itemsize for s in self.stride]
         view = np.lib.stride_tricks.as_strided(values[self.offset :], self.size, strides)
-        return np.array(view)  # a copy of its own
+        return np.array(view)  # a copy: the storage can be freed
 
 
 def _as_array(storage):
@@ -253,7 +249,7 @@ def _read_legacy(file):
     def storage_of(key, dtype, count):
         return storages.setdefault(key, _Storage(dtype, count))
 
-    # Each of the five is a pickle of its own; the unpickler stops right behind it.
+    # Each of the five is a pickle; the unpickler stops right behind it.
     data = io.BytesIO(file.read())
     magic, protocol, _ = (_TorchUnpickler(data, storage_of).load() for _ in range(3))
     if magic != LEGACY_MAGIC or protocol != 1001:

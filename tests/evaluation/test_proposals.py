@@ -23,7 +23,7 @@ def random_case(rng, images=6):
                     "image_id": image,
                     "category_id": int(rng.choice([1, 7])),
                     "bbox": box,
-                    "area": float(side.prod() * rng.uniform(0.5, 1)),  # a mask's, less than the box's
+                    "area": float(side.prod() * rng.uniform(0.5, 1)),  # a segment's, less than the box's
                     "iscrowd": 0,
                 }
             )
@@ -89,9 +89,9 @@ def test_perfect_none_and_crowd():
     assert set(perfect) == set(proposals.METRICS)
 
 
-def test_masks_are_recalled_by_their_own_overlap():
-    """An L of 3/4 of its box: the box as a mask covers it by 3/4, the L itself wholly."""
-    from fpn_tf.data.masks import encode
+def test_segments_are_recalled_by_their_own_overlap():
+    """An L of 3/4 of its box: the box as a segment covers it by 3/4, the L itself wholly."""
+    from fpn_tf.data.segments import encode
 
     shape = np.zeros((100, 100), np.uint8)
     shape[10:70, 10:40] = shape[40:70, 40:70] = 1
@@ -105,9 +105,9 @@ def test_masks_are_recalled_by_their_own_overlap():
         "categories": [{"id": 7, "name": "a"}],
     }
 
-    def recall(mask):
+    def recall(segment):
         result = {"image_id": 1, "category_id": 1, "bbox": annotation["bbox"], "score": 0.5}
-        return proposals.evaluate_masks(coco, [result | {"segmentation": encode(mask)}])
+        return proposals.evaluate_segments(coco, [result | {"segmentation": encode(segment)}])
 
     assert recall(shape)["AR1000"] == recall(shape)["AR1000_medium"] == 1.0
     assert recall(box)["AR1000"] == pytest.approx(0.6)  # IoU .75: thresholds .5 to .75

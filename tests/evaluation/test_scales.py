@@ -1,9 +1,11 @@
+import types
+
 import numpy as np
 import oracles
 import pytest
 from keras import ops
 
-from fpn_tf import FasterRCNN, config
+from fpn_tf import build, config
 from fpn_tf.cluster import make_cluster
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.evaluation.evaluator import make_detector, merged
@@ -21,24 +23,26 @@ def random_detections(random, count):
 def test_merging_is_nms_of_each_class_over_all_scales(tiny_config, limit):
     random = np.random.default_rng(0)
     parts = [random_detections(random, count) for count in (20, 0, 15)]
-    found = merged(parts, config.replace(tiny_config, **{"eval.max_detections": limit}))
+    model = types.SimpleNamespace(max_detections=limit, nms_threshold=tiny_config.eval.nms_threshold)
+    detections = merged(parts, model)
     boxes, scores, classes = (np.concatenate(x) for x in zip(*parts))
     kept = []
     for kind in (3, 7):
         kept += oracles.nms(boxes, scores, classes == kind, tiny_config.eval.nms_threshold, len(scores))
     kept = sorted(kept, key=lambda i: -scores[i])[:limit]
     assert len(kept) < len(scores)
-    np.testing.assert_array_equal(found.boxes, boxes[kept])
-    np.testing.assert_array_equal(found.scores, scores[kept])
-    np.testing.assert_array_equal(found.classes, classes[kept])
+    np.testing.assert_array_equal(detections.boxes, boxes[kept])
+    np.testing.assert_array_equal(detections.scores, scores[kept])
+    np.testing.assert_array_equal(detections.classes, classes[kept])
 
 
-def test_nothing_at_any_scale_stays_nothing(tiny_config):
+def test_nothing_at_any_scale_stays_nothing():
     nothing = random_detections(np.random.default_rng(0), 0)
-    assert len(merged([nothing, nothing], tiny_config).scores) == 0
+    model = types.SimpleNamespace(max_detections=8, nms_threshold=0.5)
+    assert len(merged([nothing, nothing], model)) == 0
 
 
-def test_an_image_pyramid_is_each_scale_merged(folder_config, monkeypatch):
+def test_detections_of_several_scales_are_merged(folder_config, monkeypatch):
     dataset, cluster = open_dataset(folder_config.data, "eval"), make_cluster()
 
     def boxes_of_pixels(x, training):
@@ -53,23 +57,23 @@ def test_an_image_pyramid_is_each_scale_merged(folder_config, monkeypatch):
         ones = ops.ones((batch, limit), "int32")
         return BatchDetections(boxes, scores, ones, ones > 0)
 
-    model = FasterRCNN(folder_config)
+    model = build(folder_config)
     monkeypatch.setattr(model, "call", boxes_of_pixels)
 
     def detect(**changes):
         counts, settings = [], config.replace(folder_config, **changes)
-        found = make_detector(model, dataset, settings, cluster)(counts.append)
+        detections = make_detector(model, dataset, settings, cluster)(counts.append)
         assert counts == sorted(counts)
         assert counts[-1] == len(dataset.records)
-        return found
+        return detections
 
-    pyramid = detect(**{"eval.short_sides": (64, 128)})
+    both = detect(**{"eval.short_sides": (64, 128)})
     small = detect()
     large = detect(**{"data.short_side": 128, "data.max_side": 192})
-    assert len(small) == len(large) == len(pyramid) == 6
-    for index, found in pyramid.items():
-        expected = merged([small[index], large[index]], folder_config)
-        for a, b in zip(found, expected):
+    assert len(small) == len(large) == len(both) == 6
+    for index, detections in both.items():
+        expected = merged([small[index], large[index]], model)
+        for a, b in zip(detections, expected):
             np.testing.assert_array_equal(a, b)
         assert not np.array_equal(small[index].boxes, large[index].boxes)
         assert not np.array_equal(small[index].scores, large[index].scores)

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from fpn_tf.geometry.anchor_grid import anchor_grid, base_anchors
-from fpn_tf.geometry.box_ops import decode_deltas, encode_deltas, pairwise_iou
-from fpn_tf.geometry.nms import nms
-from fpn_tf.geometry.roi_align import roi_align
+from fpn_tf.geometry.bilinear_pooling import roi_align
+from fpn_tf.geometry.boxes import anchor_grid, base_anchors, decode_deltas, encode_deltas, pairwise_iou
+from fpn_tf.geometry.selection import nms
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "torchvision_geometry.npz")
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)

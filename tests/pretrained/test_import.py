@@ -9,9 +9,9 @@ from conftest import folder_overrides
 
 import fpn_tf
 from fpn_tf import config, modes
+from fpn_tf.assemble import build
 from fpn_tf.checkpoint import Checkpoints, is_import
 from fpn_tf.errors import CheckpointError, DataError
-from fpn_tf.models.faster_rcnn import FasterRCNN, make_model
 from fpn_tf.pretrained import naming
 from fpn_tf.pretrained.model_dir import start_from_import
 
@@ -44,7 +44,7 @@ def weights(tiny_config, tmp_path):
     for classes in (2, 3):
         keras.utils.set_random_seed(classes)
         changes = {"model.num_classes": classes, "model.norm": "frozen_bn"}
-        arrays = naming.state_dict(FasterRCNN(config.replace(tiny_config, **changes)))
+        arrays = naming.state_dict(build(config.replace(tiny_config, **changes)))
         files[classes] = tmp_path / f"{classes}.npz", arrays
         np.savez(files[classes][0], **arrays)
     return files
@@ -109,7 +109,7 @@ def test_what_fine_tuning_starts_from(weights, tmp_path, classes):
     model_dir = tmp_path / "run"
     modes.import_weights(str(weights[classes][0]), model_dir, as_texts(SMALL))
     settings = config.replace(config.load(model_dir / "config.json"), **{"model.num_classes": 3})
-    model = make_model(settings)
+    model = build(settings)
     new = naming.state_dict(model)
     told = start_from_import(model, Checkpoints(model_dir).find())
     assert ("the predictor is new: 3 classes, not their 2" in told) == (classes == 2)
@@ -139,7 +139,7 @@ def test_another_architecture_cannot_start_from_an_import(imported):
     model_dir, folder = imported
     settings = config.override(config.load(model_dir / "config.json"), as_texts(TRAINING) + folder)
     before = (model_dir / "config.json").read_bytes()
-    for key, value, told in (("fpn_channels", 24, "16"), ("pixel_order", "bgr", "rgb")):
+    for key, value, told in (("neck_channels", 24, "16"), ("pixel_order", "bgr", "rgb")):
         with pytest.raises(CheckpointError, match=f"has model.{key}={told}, this run asks for {value}"):
             modes.train(config.replace(settings, **{f"model.{key}": value}), model_dir)
     assert (model_dir / "config.json").read_bytes() == before

@@ -59,9 +59,9 @@ def test_every_stage(case):
     photo = seeded.photo(0)
     size = photos.resized_size(photo.shape[:2], data.short_side, data.max_side, data.resize)
     image = photos.on_canvas(photos.resize(photo, size, data.resize), photos.canvas_size(size))
-    maps = model.backbone(model.normalize(image[None], np.array([size], np.int32)))
-    pyramid = model.fpn(maps)
-    logits, deltas = model.rpn_head(pyramid)
+    maps = model.backbone(model.preprocessor.normalize(image[None], np.array([size], np.int32)))
+    pyramid = model.neck(maps)
+    logits, deltas = model.rpn.head(pyramid)
     for level in (2, 3, 4, 5, 6):
         if level < 6:
             close(seeded.sample(ops.convert_to_numpy(maps[f"c{level}"])), golden[f"c{level}"])
@@ -69,7 +69,7 @@ def test_every_stage(case):
         close(seeded.sample(ops.convert_to_numpy(logits[f"p{level}"])), golden[f"logits{level}"])
         close(seeded.sample(ops.convert_to_numpy(deltas[f"p{level}"])), golden[f"deltas{level}"])
 
-    scores, boxes = model.classify(pyramid, np.array([seeded.ROIS], np.float32))
+    scores, boxes = model.box_head.predict(pyramid, np.array([seeded.ROIS], np.float32))
     wanted_scores, wanted_boxes = golden["scores"], golden["boxes"]
     if model.config.data.resize == "detectron2":  # background is its last class and has no box
         wanted_scores = np.roll(wanted_scores, 1, axis=1)
@@ -84,7 +84,7 @@ def test_every_stage(case):
 def test_detections_in_order(case, threshold):
     golden, _, model = case
     settings = config.override(model.config, [f"eval.score_threshold={threshold}"])
-    detector = fpn_tf.FasterRCNN(settings)
+    detector = fpn_tf.build(settings)
     detector.set_weights(model.get_weights())
     # Convolutions on 1000 RoIs take seconds a photo: a landscape and a portrait do.
     for number in range(2 if settings.model.roi.conv_layers else len(seeded.PHOTO_SIZES)):
@@ -95,7 +95,7 @@ def test_detections_in_order(case, threshold):
         order = places_of(boxes, found.boxes)
         assert np.abs(scores[order] - scores).max() < 1e-5  # equal scores may change places
         first = 0 if settings.data.resize == "detectron2" else 1  # number of the first class
-        np.testing.assert_array_equal(found.classes, detector.category_ids()[labels[order] - first])
+        np.testing.assert_array_equal(found.classes, detector.category_ids(labels[order] - first + 1))
         np.testing.assert_allclose(found.boxes, boxes[order], atol=0.01)
 
 
@@ -135,7 +135,7 @@ def test_configuration_comes_with_the_weights(case, request):
         "detectron2_x50": ("resnext50_32x4d", 5, "frozen_bn", ""),
         "detectron2_x101": ("resnext101_32x8d", 80, "frozen_bn", ""),
     }[request.node.callspec.params["case"]]
-    assert (settings.backbone, settings.num_classes, settings.norm, settings.fpn_norm) == wanted
+    assert (settings.backbone, settings.num_classes, settings.norm, settings.neck_norm) == wanted
     if settings.num_classes in (80, 90):
         names = dict(zip(model.config.data.category_ids, model.config.data.class_names))
         assert (names[1], names[90]) == ("person", "toothbrush")

@@ -12,7 +12,7 @@ import pytest
 
 from fpn_tf.errors import WeightsError
 from fpn_tf.pretrained import unpickle
-from fpn_tf.pretrained.backbone import read_arrays
+from fpn_tf.pretrained.backbone_files import read_arrays
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 BASE = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -2,24 +2,28 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from fpn_tf import config as config_lib
-from fpn_tf.checkpoint import WEIGHTS_FILE
-from fpn_tf.errors import CheckpointError, ConfigError, WeightsError
+from fpn_tf.assemble import build
+from fpn_tf.checkpoint import read_weights_file
+from fpn_tf.errors import ConfigError, WeightsError
 from fpn_tf.files import written_whole
-from fpn_tf.models.faster_rcnn import make_model
+from fpn_tf.models.detector import Detector
 from fpn_tf.pretrained import detectron, detectron2, naming, torchvision
 from fpn_tf.pretrained.architecture import check_anchors
-from fpn_tf.pretrained.backbone import read_arrays
+from fpn_tf.pretrained.backbone_files import read_arrays
+from fpn_tf.pretrained.custom_parts import model_of
 from fpn_tf.pretrained.model_dir import load_model_dir
+from fpn_tf.structures import FilePath
 
 SOURCES = {"torchvision": torchvision, "Detectron2": detectron2, "Detectron": detectron}
-CONFIG_ENTRY = "config.json"  # of our own .npz, besides the weights
+CONFIG_ENTRY = "config.json"  # of this project's .npz, besides the weights
 
 
-def load(path, overrides=()):
+def load(path: FilePath, overrides: Sequence[str] = ()) -> Detector:
     """A detector with its weights, ready to detect, evaluate, fine-tune and export.
 
     Args:
@@ -34,6 +38,12 @@ def load(path, overrides=()):
 
     Raises:
         UserError: there is no detector, or not every tensor has its place, in one line.
+
+    Example:
+
+    >>> model = fpn_tf.load("runs/shapes", overrides=["eval.score_threshold=0.3"])
+    >>> model.num_classes, model.score_threshold
+    (3, 0.3)
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -42,13 +52,13 @@ def load(path, overrides=()):
         return _load_keras_weights(path, overrides)
     arrays = read_arrays(path)
     if CONFIG_ENTRY in arrays:
-        config = _own_config(arrays.pop(CONFIG_ENTRY), path)
+        config = _config_in(arrays.pop(CONFIG_ENTRY), path)
     else:
         _, source = source_of(arrays, path)
         config, arrays = source.convert(arrays, path)
     config = config_lib.override(config, overrides)
     check_anchors(arrays, config, path)
-    model = make_model(config)
+    model = build(config)
     naming.assign(naming.detector_weights(model), arrays, path, naming.map_size(model))
     return model
 
@@ -69,7 +79,16 @@ def source_of(arrays, path):
 
 
 def save_npz(model, path):
-    """Writes all weights under torchvision's names, and the config, as one `.npz`."""
+    """Writes all weights under torchvision's names, and the config, as one `.npz`.
+
+    Raises:
+        WeightsError: the model has parts that its config does not describe.
+    """
+    if not model.is_assembled:
+        raise WeightsError(
+            f"{path}: an .npz is made again from its config, and this model has parts of its own; "
+            "expected --format=savedmodel, or model.save(PATH.keras)"
+        )
     text = json.dumps(config_lib.to_dict(model.config)).encode()
     write_arrays(naming.state_dict(model) | {CONFIG_ENTRY: np.frombuffer(text, np.uint8)}, path)
 
@@ -86,7 +105,7 @@ def _is_backbone_alone(arrays):
     )
 
 
-def _own_config(entry, path):
+def _config_in(entry, path):
     try:
         return config_lib.from_dict(json.loads(bytes(entry)))
     except (ValueError, ConfigError) as error:
@@ -95,13 +114,6 @@ def _own_config(entry, path):
 
 def _load_keras_weights(path, overrides):
     config = config_lib.override(config_lib.load(path.with_name("config.json")), overrides)
-    model = make_model(config)
-    try:
-        model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(
-            f"{path}: does not fit {path.with_name('config.json')} ({reason}); "
-            f"expected a {WEIGHTS_FILE} of that model"
-        ) from None
+    model = model_of(config, path.parent)
+    read_weights_file(model, path, path)
     return model

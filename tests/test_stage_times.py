@@ -8,10 +8,10 @@ if keras.config.backend() != "tensorflow":
     pytest.skip("needs TensorFlow", allow_module_level=True)
 import tensorflow as tf
 
-from fpn_tf import winograd
-from fpn_tf.benchmark import _measure, gflop, peak_gflops
+from fpn_tf.kernels import winograd
+from fpn_tf.stage_times import _measure, gflop, peak_gflops
 
-PARTS = ["trunk", "fpn", "rpn head", "proposals", "roi align", "box head", "final nms"]
+PARTS = ["trunk", "neck", "rpn head", "proposals", "roi align", "box head", "final nms"]
 
 
 def test_the_work_of_a_graph_by_hand():
@@ -62,7 +62,7 @@ def test_a_run_in_this_process(tiny_config):
     assert all(0 < s["fastest"] <= s["milliseconds"] <= s["slowest"] for s in found["stages"])
     work = {stage["name"]: stage["gflop"] for stage in found["stages"]}
     assert sum(work[name] for name in PARTS) == pytest.approx(work["total"], rel=1e-6)
-    assert work["trunk"] > work["fpn"] > 0 == work["final nms"]
+    assert work["trunk"] > work["neck"] > 0 == work["final nms"]
 
 
 @pytest.mark.slow

@@ -6,7 +6,9 @@ import zipfile
 import keras
 import numpy as np
 
+from fpn_tf.catalogue import APPLICATIONS
 from fpn_tf.errors import WeightsError
+from fpn_tf.models.backbones import applications
 from fpn_tf.pretrained import detectron
 from fpn_tf.pretrained.naming import NORM_NAMES, assign, backbone_weights
 from fpn_tf.pretrained.unpickle import read_pkl, read_pth
@@ -20,18 +22,22 @@ def load_backbone_weights(backbone, model_config, head_stage=()):
     """Loads what `model.backbone_weights` names into a ResNet.
 
     Args:
-        backbone: fpn_tf.ResNet, built.
+        backbone: fpn_tf.ResNet, built; or one of keras.applications, whose weights Keras has.
         model_config: ModelConfig. Its backbone_weights: "" leaves the weights alone; "imagenet"
             downloads those of keras.applications; anything else is the path of an .npz or .pth
             with torchvision's names, of a backbone or of a detector that has it, or of one of
-            Detectron's .pkl.
-        head_stage: blocks of the fifth stage, where a box head has it (`fpn_tf.models.box_head.Conv5Head`).
+            Detectron's .pkl; and for a backbone of keras.applications, of a file that Keras wrote.
+        head_stage: blocks of the fifth stage, where a box head has it, see
+            `fpn_tf.models.heads.conv5.Conv5Head`.
 
     Raises:
         WeightsError: the file is absent or its tensors do not fit.
     """
     source = model_config.backbone_weights
     if not source:
+        return
+    if model_config.backbone.startswith(APPLICATIONS):
+        _load_application_weights(backbone, model_config.backbone, source)
         return
     if source == "imagenet":
         classes = {50: keras.applications.ResNet50, 101: keras.applications.ResNet101}
@@ -58,6 +64,29 @@ def load_backbone_weights(backbone, model_config, head_stage=()):
         arrays = detectron.rename(arrays, prefix="")
     body = {name.removeprefix(BODY): array for name, array in arrays.items() if name.startswith(BODY)}
     load_arrays(backbone, body or arrays, source, head_stage)
+
+
+def _load_application_weights(backbone, name, source):
+    """Loads a backbone of keras.applications: "imagenet", or a file that Keras wrote of such a model.
+
+    A `.weights.h5` or `.keras` may have the classifier's top, which is passed over; an `.h5` may not.
+
+    Raises:
+        WeightsError: they cannot be had, or do not fit.
+    """
+    expected = (
+        "expected imagenet, or the path of a .weights.h5, .keras or .h5 (without the top) of that model"
+    )
+    if source != "imagenet" and not pathlib.Path(source).is_file():
+        raise WeightsError(f"model.backbone_weights={source}: no such file; {expected}")
+    try:
+        weighted = applications.backbone(applications.application(name, weights=source))
+    except Exception as error:  # Keras raises plain Exceptions where a download fails
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(
+            f"model.backbone_weights={source}: not to be had for {name} ({reason}); {expected}"
+        ) from None
+    backbone.set_weights(weighted.get_weights())
 
 
 def read_arrays(path):

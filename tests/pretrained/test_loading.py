@@ -9,11 +9,11 @@ from keras import ops
 
 import fpn_tf
 from fpn_tf import coco_classes, config
+from fpn_tf.assemble import build
 from fpn_tf.errors import CheckpointError, WeightsError
-from fpn_tf.models.faster_rcnn import FasterRCNN
 from fpn_tf.pretrained import detectron, detectron2, naming, torchvision
-from fpn_tf.pretrained.backbone import load_backbone_weights
-from fpn_tf.pretrained.load import save_npz
+from fpn_tf.pretrained.backbone_files import load_backbone_weights
+from fpn_tf.pretrained.loading import save_npz
 
 SMALL = ["data.short_side=64", "data.max_side=96", "eval.score_threshold=0.0", "model.frozen_stages=0"]
 
@@ -21,7 +21,7 @@ SMALL = ["data.short_side=64", "data.max_side=96", "eval.score_threshold=0.0", "
 def tiny(tiny_config, **changes):
     changes = {"model.num_classes": 2, "model.norm": "frozen_bn"} | changes
     keras.utils.set_random_seed(5)
-    model = FasterRCNN(config.replace(tiny_config, **changes))
+    model = build(config.replace(tiny_config, **changes))
     rng = np.random.default_rng(0)
     for weight in model.weights:
         weight.assign(weight + rng.normal(size=weight.shape) * 0.05)
@@ -49,7 +49,7 @@ def test_load_reads_the_architecture_off_the_file(weights_file, arrays):
     model = fpn_tf.load(weights_file)
     assert_same(model, arrays)
     found = model.config.model
-    assert (found.backbone, found.num_classes, found.fpn_channels) == ("resnet_tiny", 2, 16)
+    assert (found.backbone, found.num_classes, found.neck_channels) == ("resnet_tiny", 2, 16)
     assert (found.roi.hidden_units, found.roi.pool_size, found.norm) == (32, 7, "frozen_bn")
     assert model.config.data.resize == "torchvision"
     assert torchvision.unlike(model.config) == {}
@@ -60,9 +60,9 @@ def test_load_reads_the_architecture_off_the_file(weights_file, arrays):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model.norm": "sync_bn", "model.fpn_norm": "sync_bn", "model.rpn.conv_layers": 2},
+        {"model.norm": "sync_bn", "model.neck_norm": "sync_bn", "model.rpn.conv_layers": 2},
         {"model.roi.conv_layers": 2, "model.roi.fc_layers": 1, "model.roi.norm": "frozen_bn"},
-        {"model.norm": "group_norm", "model.fpn_norm": "group_norm", "model.roi.pool_size": 5},
+        {"model.norm": "group_norm", "model.neck_norm": "group_norm", "model.roi.pool_size": 5},
     ],
 )
 def test_other_parts_are_recognized(tiny_config, tmp_path, changes):
@@ -262,7 +262,7 @@ def test_detectron_backbone_needs_its_convention(arrays, tiny_config, tmp_path):
     path.write_bytes(pickle.dumps(blobs))
     changes = {"model.backbone_weights": str(path), "model.norm": "frozen_bn"}
     settings = config.replace(tiny_config, **changes)
-    model = FasterRCNN(settings)
+    model = build(settings)
     with pytest.raises(WeightsError, match="need model.pixel_order=bgr"):
         load_backbone_weights(model.backbone, settings.model)
     right = {"model.pixel_order": "bgr", "model.stride_in_1x1": True}
@@ -274,7 +274,7 @@ def test_detectron_backbone_needs_its_convention(arrays, tiny_config, tmp_path):
 def test_the_backbone_of_a_detector(arrays, tiny_config, tmp_path, weights_file):
     right = {"model.backbone_weights": str(weights_file), "model.norm": "frozen_bn"}
     settings = config.replace(tiny_config, **right)
-    model = FasterRCNN(settings)
+    model = build(settings)
     before = naming.state_dict(model)
     load_backbone_weights(model.backbone, settings.model)
     for name, array in naming.state_dict(model).items():
@@ -299,7 +299,7 @@ def test_an_rpn_alone(arrays, tmp_path):
     (tmp_path / "rpn.pkl").write_bytes(pickle.dumps({"model": alone}))
     model = fpn_tf.load(tmp_path / "rpn.pkl", ["data.short_side=64", "data.max_side=96"])
     assert isinstance(model, fpn_tf.RPN)
-    assert not isinstance(model, FasterRCNN)
+    assert not isinstance(model, fpn_tf.FasterRCNN)
     assert_same(model, arrays)
     [found] = model.detect([np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)])
     assert set(found.classes) == {1}

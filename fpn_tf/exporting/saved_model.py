@@ -7,8 +7,6 @@ import shutil
 import keras
 import tensorflow as tf
 
-from fpn_tf import photos
-
 
 def export(model, folder):
     """Writes `<folder>/<version>/`, the version one above the highest that is there.
@@ -75,51 +73,13 @@ def _serve_bytes(model, net, image_bytes):
 
 
 def _serve_tensor(model, net, images):
-    data = model.config.data
-    photo_size = tf.shape(images)[1:3]
-    size = resized_size(photo_size, data.short_side, data.max_side, data.resize)
-    images = resize(images, size, data.resize)
-    bottom, right = tf.unstack(-size % photos.CANVAS_MULTIPLE)
-    images = tf.pad(images, [[0, 0], [0, bottom], [0, right], [0, 0]])
-    sizes = tf.repeat(size[None], tf.shape(images)[0], axis=0)
-    found = net({"images": images, "image_sizes": sizes})
-    height, width = tf.unstack(tf.cast(photo_size, tf.float32))
-    limits = tf.stack([width, height, width, height])
-    scale = tf.cast(tf.tile((photo_size / size)[::-1], [2]), tf.float32)
-    boxes = tf.clip_by_value(found.boxes * scale, 0.0, limits)
-    ids = tf.constant([0, *model.category_ids()], tf.int32)
+    preprocessor = model.preprocessor
+    x, shown_size = preprocessor.tf_inputs(images)
+    detections = net(x | {"score_threshold": tf.constant(model.score_threshold)})
+    boxes = preprocessor.tf_boxes_in_photo(detections.boxes, shown_size, tf.shape(images)[1:3])
     return {
-        "detection_boxes": tf.where(found.valid[..., None], boxes, 0.0),
-        "detection_scores": found.scores,
-        "detection_classes": tf.gather(ids, found.classes),
-        "num_detections": tf.reduce_sum(tf.cast(found.valid, tf.int32), axis=1),
+        "detection_boxes": tf.where(detections.valid[..., None], boxes, 0.0),
+        "detection_scores": detections.scores,
+        "detection_classes": preprocessor.tf_ids_of(detections.classes),
+        "num_detections": tf.reduce_sum(tf.cast(detections.valid, tf.int32), axis=1),
     }
-
-
-def resized_size(size, short_side, max_side, kind):
-    """`fpn_tf.photos.resized_size` on an int32 tensor [2]."""
-    sides = tf.cast(size, tf.float64)
-    short, limit = tf.cast(short_side, tf.float64), tf.cast(max_side, tf.float64)
-    if kind == "detectron2":
-        sides *= short / tf.reduce_min(sides)
-        sides *= tf.minimum(limit / tf.reduce_max(sides), 1.0)
-        sides = tf.floor(sides + 0.5)
-    else:
-        sides *= tf.minimum(short / tf.reduce_min(sides), limit / tf.reduce_max(sides))
-        sides = tf.floor(sides) if kind == "torchvision" else tf.round(sides)
-    return tf.maximum(tf.cast(sides, tf.int32), 1)
-
-
-def resize(images, size, kind):
-    """`fpn_tf.photos.resize` on a uint8 tensor [b, h, w, 3].
-
-    Pillow's way goes width first, rounded, then height: the two passes with whole numbers between
-    them. A pixel differs from its result by at most 1, where its fixed-point weights round
-    otherwise.
-    """
-    if kind != "detectron2":
-        return tf.image.resize(tf.cast(images, tf.float32), size)
-    for axes in ((tf.shape(images)[1], size[1]), (size[0], size[1])):
-        exact = tf.image.resize(tf.cast(images, tf.float32), tf.stack(axes), antialias=True)
-        images = tf.cast(tf.clip_by_value(tf.floor(exact + 0.5), 0, 255), tf.uint8)
-    return images

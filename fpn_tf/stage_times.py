@@ -1,6 +1,6 @@
 """`--mode=benchmark`: how long each stage of the detector takes, and how near that is to the machine's best.
 
-Every measurement runs in a process of its own, so that its peak memory is its own and TensorFlow's
+Every measurement runs in a new process, so that its peak memory is that of nothing else, and TensorFlow's
 caches of one (oneDNN keeps the algorithm that it chose for a shape) do not speed up another.
 """
 
@@ -19,9 +19,9 @@ import rich.table
 import tensorflow as tf
 
 from fpn_tf import config as config_lib
-from fpn_tf import winograd
+from fpn_tf.assemble import build
 from fpn_tf.cluster import make_cluster
-from fpn_tf.models.faster_rcnn import FasterRCNN
+from fpn_tf.kernels import winograd
 from fpn_tf.structures import RPNOutputs
 from fpn_tf.training.optimizer import make_optimizer
 from fpn_tf.training.step import make_train_step
@@ -38,7 +38,7 @@ class Stage(NamedTuple):
     fastest: float  # of the repeats, milliseconds
     slowest: float
     gflop: float  # 2 x multiply-adds of convolutions and matrix products
-    share: float  # of the measured peak rate, 0..1; 0 where there is no GFLOP
+    share: float  # of the measured peak rate, 0..1; 0 for a stage of no GFLOP
 
 
 def benchmark(config, size, batch_sizes, precisions, repeats):
@@ -68,15 +68,14 @@ def benchmark(config, size, batch_sizes, precisions, repeats):
                         "train.num_replicas=1",
                     ],
                 )
-                found = _in_own_process(_measure, task, settings, size, repeats)
-                told = {"task": task, "precision": precision, "batch_size": batch_size}
-                runs.append(told | found)
+                run = {"task": task, "precision": precision, "batch_size": batch_size}
+                runs.append(run | _in_new_process(_measure, task, settings, size, repeats))
     return {"machine": _machine(), "size": list(size), "repeats": repeats, "runs": runs}
 
 
-def tables(found):
+def tables(results):
     """The result of `benchmark` as rich tables."""
-    for run in found["runs"]:
+    for run in results["runs"]:
         title = (
             f"{run['task']}, {run['precision']}, batch {run['batch_size']}: "
             f"{run['peak_gflops']:.0f} GFLOP/s at best, {run['peak_memory_mb']:.0f} MB"
@@ -111,22 +110,27 @@ def gflop(function):
         elif operation.type == "Conv2DBackpropFilter":
             upstream, kernel = shapes[2], shapes[3]
             total += np.prod(upstream) * np.prod(kernel[:3])
-        elif operation.type == "PartitionedCall":  # `winograd`'s, of a map and a kernel or of two maps
-            batch, height, width, channels = shapes[0]
+        elif operation.type == "PartitionedCall" and _is_winograd(operation.get_attr("f").name, shapes):
+            # "forward" where both gradients are computed as well
+            (batch, height, width, _), kernel = shapes[:2]
             tiles = batch * -(-height // winograd.TILE) * -(-width // winograd.TILE)
-            two_maps = "kernel_gradient" in operation.get_attr("f").name
-            pairs = channels * shapes[1][3] if two_maps else np.prod(shapes[1][2:])
-            total += tiles * winograd.WINDOW**2 * pairs
+            products = 3 if "forward" in operation.get_attr("f").name else 1
+            total += products * tiles * winograd.WINDOW**2 * np.prod(kernel[2:])
         elif operation.type in MATRIX_PRODUCTS:
             turned = operation.get_attr("transpose_a" if operation.type == "MatMul" else "adj_x")
             total += np.prod(shapes[2]) * shapes[0][-2 if turned else -1]
     return 2 * float(total) / 1e9
 
 
+def _is_winograd(name, shapes):
+    """Whether a call of a function of this name is `winograd`'s, of a map and a 3x3 kernel, going forward."""
+    return "backward" not in name and shapes[0].rank == 4 and shapes[1][:2] == (3, 3)
+
+
 def _measure(task, config, size, repeats):
     """One run's part of `benchmark`'s result, in this process."""
     cluster = make_cluster(1)
-    model = FasterRCNN(config)
+    model = build(config)
     x, y = _batch(config, size)
     peak = peak_gflops(model.compute_dtype)  # before and after: the machine may be busy at either
     stages = TASKS[task](model, x, y, cluster)
@@ -155,13 +159,13 @@ def _inference_stages(model, x, y, cluster):
     stages = {}
 
     def trunk(images):
-        return model.backbone(model.normalize(images, sizes))
+        return model.backbone(model.preprocessor.normalize(images, sizes))
 
     def proposals(pyramid, logits, deltas):
-        return model.propose(RPNOutputs(logits, deltas, model.anchors(pyramid, canvas)), sizes)
+        return model.rpn.propose(RPNOutputs(logits, deltas, model.rpn.anchors(pyramid, canvas)), sizes)
 
-    def decode(logits, deltas, found):
-        return model.decode(logits, deltas, found, sizes)
+    def decode(logits, deltas, proposals):
+        return model.box_head.decode(logits, deltas, proposals, sizes, model.score_threshold)
 
     def stage(name, function, *inputs):
         compiled = tf.function(function, autograph=False, jit_compile=False)
@@ -170,13 +174,13 @@ def _inference_stages(model, x, y, cluster):
         return compiled(*inputs)
 
     maps = stage("trunk", trunk, x["images"])
-    pyramid = stage("fpn", model.fpn, maps)
-    logits, deltas = stage("rpn head", model.rpn_head, pyramid)
-    found = stage("proposals", proposals, pyramid, logits, deltas)
+    pyramid = stage("neck", model.neck, maps)
+    logits, deltas = stage("rpn head", model.rpn.head, pyramid)
+    boxes = stage("proposals", proposals, pyramid, logits, deltas)
     pooled_from = {name: pyramid[name] for name in list(pyramid)[:-1]}
-    features = stage("roi align", model.roi_pooler, pooled_from, found.boxes)
-    scores = stage("box head", model.box_head, features)
-    stage("final nms", decode, *scores, found)
+    features = stage("roi align", model.box_head.pooler, pooled_from, boxes.boxes)
+    scores = stage("box head", model.box_head.head, features)
+    stage("final nms", decode, *scores, boxes)
     stage("total", functools.partial(model, training=False), x)
     return stages
 
@@ -186,7 +190,7 @@ def _training_stages(model, x, y, cluster):
     values = [variable.value for variable in model.trainable_variables]
 
     def losses():
-        return model.compute_losses(y, model(x, training=True)).total_loss
+        return sum(model.compute_losses(y, model(x, training=True)).values())
 
     def gradient():
         with tf.GradientTape() as tape:
@@ -209,7 +213,7 @@ TASKS = {"inference": _inference_stages, "training": _training_stages}
 
 
 def _wait(function, *inputs):
-    """Calls a function and waits until its results are there."""
+    """Calls a function and waits for its results."""
     for tensor in tf.nest.flatten(function(*inputs)):
         if tensor is not None:
             tf.convert_to_tensor(tensor).numpy()
@@ -260,7 +264,7 @@ def peak_gflops(dtype):
     return max(rates)
 
 
-def _in_own_process(function, *arguments):
+def _in_new_process(function, *arguments):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 

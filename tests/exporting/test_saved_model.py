@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from PIL import Image
 
-from fpn_tf import FasterRCNN, config, export, photos
+from fpn_tf import FasterRCNN, build, config, photos
+from fpn_tf.exporting.saved_model import export
 
 CLIENT = """
 import sys
@@ -42,15 +43,15 @@ def check(found, photo_list, model):
 
 
 def test_it_serves_what_detect_gives(tiny_config, tmp_path, monkeypatch):
-    traces, forward = [], FasterRCNN.forward
-    monkeypatch.setattr(FasterRCNN, "forward", lambda *a, **k: traces.append(1) or forward(*a, **k))
+    traces, propose = [], FasterRCNN.propose
+    monkeypatch.setattr(FasterRCNN, "propose", lambda *a, **k: traces.append(1) or propose(*a, **k))
     keras.utils.set_random_seed(0)
     settings = config.replace(tiny_config, **{"data.category_ids": (7, 3, 90)})
-    model = FasterRCNN(settings)
+    model = build(settings)
     # A large head and classifier make the random scores differ clearly.
-    model.box_head.classifier.kernel.assign(model.box_head.classifier.kernel * 30)
+    model.box_head.head.classifier.kernel.assign(model.box_head.head.classifier.kernel * 30)
     rng = np.random.default_rng(0)
-    files = []  # of the size that the net sees: tests/data/test_photos.py compares the resizing
+    files = []  # of the size that the net sees: tests/test_preprocessing.py compares the resizing
     for i, (size, kind) in enumerate([((64, 80), "JPEG"), ((96, 64), "PNG"), ((64, 96), "JPEG")]):
         small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(
             size[::-1], Image.Resampling.BICUBIC
@@ -61,8 +62,8 @@ def test_it_serves_what_detect_gives(tiny_config, tmp_path, monkeypatch):
         files[-1].write_bytes(file.getvalue())
     tensor = rng.integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
     np.save(tmp_path / "tensor.npy", tensor)
-    assert export.export(model, tmp_path / "export").name == "1"
-    path = export.export(model, tmp_path / "export")
+    assert export(model, tmp_path / "export").name == "1"
+    path = export(model, tmp_path / "export")
     assert path.name == "2"
     assert sorted(p.name for p in (tmp_path / "export").iterdir()) == ["1", "2"]
     # Every weight is written once: as a constant of the graph, or as a variable.
