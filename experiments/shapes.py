@@ -14,7 +14,7 @@ def get_config():
             backbone="resnet_tiny",
             norm="sync_bn",
             frozen_stages=0,
-            fpn_channels=48,
+            neck_channels=48,
             rpn=RPNConfig(
                 anchor_sizes=(10, 20, 40, 80, 120),
                 anchor_ratios=(1.0,),

@@ -1,17 +1,21 @@
 """The command line, as a user types it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import types
 
 import pytest
 from commands import ROOT, SMALL, main
 from conftest import folder_overrides, make_coco_folder
 from PIL import Image
 
+from fpn_tf import command
 from fpn_tf import config as config_lib
 from fpn_tf.evaluation.coco import METRICS
+from fpn_tf.training import loop
 
 QUICK = [*SMALL, "model.norm=frozen_bn", "train.learning_rate=0.0003"]
 
@@ -109,7 +113,7 @@ def test_scoring_a_result_file(trained, main_here):
 def test_a_run_that_cannot_be_continued_is_refused_and_kept(trained, main_here):
     root, model_dir, _ = trained
     before = (model_dir / "config.json").read_bytes()
-    changes = ["model.fpn_channels=24", "train.ema_decay=0.5", "train.clip_norm=1"]
+    changes = ["model.neck_channels=24", "train.ema_decay=0.5", "train.clip_norm=1"]
     status, _, errors = main_here(
         "--experiment=coco_r50_fpn_1x",
         f"--model_dir={model_dir}",
@@ -117,7 +121,7 @@ def test_a_run_that_cannot_be_continued_is_refused_and_kept(trained, main_here):
     )
     assert status == 1
     assert (
-        "has model.fpn_channels=16 (this run asks for 24), train.ema_decay=0.0 (this run asks for 0.5); "
+        "has model.neck_channels=16 (this run asks for 24), train.ema_decay=0.0 (this run asks for 0.5); "
         "choose another --model_dir" in errors
     )
     assert (model_dir / "config.json").read_bytes() == before
@@ -137,3 +141,62 @@ main.main(["main.py"])
     assert done.returncode == 1
     expected = "expected one of model, data, train, eval, name where 'a' stands"
     assert done.stderr == f"error: a.b: no such key; {expected}\n"
+
+
+def test_an_installed_package_reads_experiments_of_the_current_directory(tmp_path):
+    site = tmp_path / "site"
+    shutil.copytree(ROOT / "fpn_tf", site / "fpn_tf", ignore=shutil.ignore_patterns("__pycache__"))
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    (folder / "mine.py").write_text(
+        "from fpn_tf.config import Config\n\n\ndef get_config():\n    return Config(name='of this folder')\n"
+    )
+
+    def errors(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "fpn_tf", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(site)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        return done.stderr
+
+    # The config is there: it is the size that is refused.
+    answer = errors("--mode=benchmark", "--experiment=mine", "--image_size=100,64")
+    assert answer == "error: --image_size=100,64: expected whole multiples of 32\n"
+    beside, current = site / "experiments" / "shapes.py", folder / "shapes.py"
+    expected = f"no such file as {beside} or {current}; expected one of mine"
+    assert errors() == f"error: --experiment=shapes: {expected}\n"
+
+
+def test_experiments_outside_their_folder_are_refused(main_here):
+    status, _, errors = main_here("--experiment=../tests/conftest")
+    assert status == 1
+    assert "--experiment=../tests/conftest: no such file" in errors
+
+
+@pytest.mark.parametrize("mode", [name for name, mode in command.MODES.items() if mode.required])
+def test_a_mode_names_the_flags_that_it_cannot_do_without(mode, main_here):
+    required = command.MODES[mode].required
+    status, _, errors = main_here(f"--mode={mode}")
+    assert status == 1
+    assert errors.startswith(f"error: --mode={mode}: expected --{required[0]}")
+    assert all(f"--{flag}" in errors for flag in required)
+
+
+def test_an_experiments_own_model_reaches_the_training(folder_config, tmp_path, main_here, monkeypatch):
+    def get_model(config):
+        raise AssertionError("the loop alone makes the model")
+
+    experiment = types.SimpleNamespace(get_config=lambda: folder_config, get_model=get_model)
+    monkeypatch.setattr(command, "experiment_module", lambda name: experiment)
+    received = []
+    monkeypatch.setattr(loop, "train", lambda *arguments, get_model: received.append(get_model))
+    status, _, errors = main_here("--mode=train", f"--model_dir={tmp_path}/run", "--experiment=mine")
+    assert (status, received) == (0, [get_model]), errors
+    # The run's config.json goes on without the experiment.
+    status, _, errors = main_here("--mode=train", f"--model_dir={tmp_path}/run")
+    assert (status, received) == (0, [get_model, None]), errors

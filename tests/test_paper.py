@@ -21,10 +21,10 @@ def test_anchor_counts_are_the_papers(row, published):
 
 
 def test_anchor_count_equals_the_anchors_of_a_model(tiny_config):
-    from fpn_tf import RPN
+    from fpn_tf import build
 
     x = {"images": np.zeros((1, 64, 96, 3), np.uint8), "image_sizes": np.array([[64, 96]], np.int32)}
-    outputs = RPN(tiny_config).forward(x, training=False)
+    outputs = build(tiny_config).propose(x)
     assert sum(len(a) for a in outputs.rpn.anchors.values()) == costs.anchor_count(tiny_config, (64, 96))
 
 
@@ -79,9 +79,9 @@ def test_four_steps_make_one_detector(coco_folder, tmp_path, main_here):
     train("table2_c", *propose("table1_c"))
     assert not (tmp_path / "table2_c" / "export").exists()
     assert (tmp_path / "table2_c" / "pictures").is_dir()
-    train("table5_r50_step3", f"train.start_from={tmp_path / 'table2_c'}")
+    train("table5_r50_step3", f"train.initial_model_dir={tmp_path / 'table2_c'}")
     shared = propose("table5_r50_step3")
-    train("table5_r50_shared", *shared, f"train.start_from={tmp_path / 'table5_r50_step3'}")
+    train("table5_r50_shared", *shared, f"train.initial_model_dir={tmp_path / 'table5_r50_step3'}")
     detector, rpn = load(tmp_path / "table2_c"), load(tmp_path / "table5_r50_step3")
     fast = load(tmp_path / "table5_r50_shared")
     for part in ("backbone", "fpn"):

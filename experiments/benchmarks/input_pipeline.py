@@ -1,4 +1,4 @@
-"""Images/s of the input pipeline: Pillow and OpenCV, with and without `memory.keep_freed`, in turns.
+"""Images/s of the input pipeline: Pillow and OpenCV, with and without `malloc.keep_freed`, in turns.
 
     python -m experiments.benchmarks.input_pipeline --annotations=COCO/annotations/instances_val2017.json \
         --images=COCO/val2017
@@ -35,17 +35,17 @@ def main():
 
 def one_side(arguments):
     from experiments.coco_r50_fpn_1x import get_config
-    from fpn_tf import memory
     from fpn_tf.config import replace
     from fpn_tf.data.loader import Loader
     from fpn_tf.data.pipeline import open_dataset, training_batches
+    from fpn_tf.kernels import malloc
 
     files = {"data.train_annotations": arguments.annotations, "data.train_images": arguments.images}
     quick = {"data.fast_resize": arguments.side.startswith("opencv")}
     data = replace(get_config(), **files, **quick).data
     batches = iter(training_batches(Loader(open_dataset(data, "train"), data), data, BATCH_SIZE, seed=0))
     if arguments.side.endswith("keeping"):
-        memory.keep_freed()
+        malloc.keep_freed()
 
     def work():
         for _ in range(BATCHES):

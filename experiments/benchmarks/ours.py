@@ -1,4 +1,4 @@
-"""What the comparisons time of fpn_tf, on Keras' backend."""
+"""The side of fpn_tf in the comparisons, on Keras' backend."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from experiments.benchmarks.turns import OBJECTS
 
 def random_model(classes):
     """R50-FPN with random weights; the stem and c2 are frozen in training."""
-    from fpn_tf import FasterRCNN
+    from fpn_tf import build
     from fpn_tf.config import Config, override
 
     training = ["train.learning_rate=1e-5", "model.frozen_stages=2"]
-    model = FasterRCNN(override(Config(), [f"model.num_classes={classes}", *training]))
+    model = build(override(Config(), [f"model.num_classes={classes}", *training]))
     settle(model)
     return model
 
@@ -29,13 +29,13 @@ def settle(model):
 
 
 def detection(model, images):
-    """What detects in images [N, H, W, 3] uint8, and gives arrays (boxes, scores, classes, valid)."""
+    """A function that detects in images [N, H, W, 3] uint8: () -> arrays (boxes, scores, classes, valid)."""
     detector, x = model.detector(), _inputs(images)
     return lambda: [np.asarray(part) for part in detector(x)]  # waits for them
 
 
 def training_step(model, inputs):
-    """What takes a step of SGD: forward, backward, update; `inputs` are those of `make_inputs`."""
+    """A function that takes a step of SGD (forward, backward, update) on the `inputs` of `make_inputs`."""
     import keras
 
     count = len(inputs["images"])

@@ -68,7 +68,7 @@ def first_step(folder, run):
     """Seconds until `main.py --mode=train` tells its first step."""
     settings = {"data.root": folder, **TRAINING}
     overrides = [f"--params_override={key}={value}" for key, value in settings.items()]
-    times = tell(["--mode=train", "--experiment=coco_r50_fpn_1x", f"--model_dir={run}", *overrides])
+    times = timed_lines(["--mode=train", "--experiment=coco_r50_fpn_1x", f"--model_dir={run}", *overrides])
     return next(seconds for seconds, line in times if line.startswith("step"))
 
 
@@ -76,21 +76,22 @@ def first_prediction(folder, run):
     """Seconds until `main.py --mode=predict` has written its first file."""
     start = time.time()
     size = ["--params_override=data.short_side=800", "--params_override=data.max_side=1333"]
-    tell(["--mode=predict", f"--model_dir={run}", f"--images={folder / '0.png'}", *size])
+    timed_lines(["--mode=predict", f"--model_dir={run}", f"--images={folder / '0.png'}", *size])
     return min(file.stat().st_mtime for file in (run / "predictions").iterdir()) - start
 
 
-def tell(flags):
+def timed_lines(flags):
     """[(seconds since the start, line)] of what a run of `main.py` prints."""
-    start, told = time.perf_counter(), []
+    start, lines = time.perf_counter(), []
     command = [sys.executable, "-u", "main.py", *flags]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, cwd=ROOT, **options) as process:
         for line in process.stdout:
-            told.append((time.perf_counter() - start, line))
+            lines.append((time.perf_counter() - start, line))
     if process.returncode:
-        sys.exit(f"main.py {flags[0]} ended with status {process.returncode}: {told[-1][1] if told else ''}")
-    return told
+        last = lines[-1][1] if lines else ""
+        sys.exit(f"main.py {flags[0]} ended with status {process.returncode}: {last}")
+    return lines
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ OBJECTS = 8
 
 
 class Times(NamedTuple):
-    """What the sides told, each {side: ...}."""
+    """The measurements of all sides, each {side: ...}."""
 
     seconds: dict  # [of every round]
     peak_mb: dict  # of the process

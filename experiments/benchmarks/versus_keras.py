@@ -61,17 +61,17 @@ def parse():
 
 
 def our_detection(inputs):
-    """What detects in the images with fpn_tf."""
+    """A function that detects in the images with fpn_tf."""
     return ours.detection(ours.random_model(CLASSES), inputs["images"])
 
 
 def our_training(inputs):
-    """What takes a training step with fpn_tf."""
+    """A function that takes a training step with fpn_tf."""
     return ours.training_step(ours.random_model(CLASSES), inputs)
 
 
 def model_garden_detection(inputs):
-    """What detects in the images with Model Garden."""
+    """A function that detects in the images with Model Garden."""
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     import tensorflow as tf
     from official.vision.configs import maskrcnn
@@ -89,8 +89,8 @@ def model_garden_detection(inputs):
     names = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
 
     def work():
-        found = detect(images)
-        return [found[name].numpy() for name in names]
+        outputs = detect(images)
+        return [outputs[name].numpy() for name in names]
 
     return work
 
@@ -117,7 +117,7 @@ def keras_cv_model(images):
 
 
 def keras_cv_detection(inputs):
-    """What detects in the images with keras-cv: its `predict`, which fails with today's Keras, by hand."""
+    """A function that detects with keras-cv: its `predict`, which fails with today's Keras, by hand."""
     import tensorflow as tf
 
     images = tf.constant(inputs["images"], tf.float32)
@@ -130,7 +130,7 @@ def keras_cv_detection(inputs):
 
 
 def keras_cv_training(inputs):
-    """What takes a training step with keras-cv."""
+    """A function that takes a training step with keras-cv."""
     import keras
     import tensorflow as tf
 

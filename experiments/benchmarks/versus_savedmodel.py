@@ -39,9 +39,9 @@ def main():
 
 def export(folder):
     """Writes the SavedModel."""
-    from fpn_tf import export
+    from fpn_tf.exporting.saved_model import export
 
-    export.export(random_model(CLASSES), folder / "export")
+    export(random_model(CLASSES), folder / "export")
 
 
 def detect(folder):

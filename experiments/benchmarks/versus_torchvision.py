@@ -78,15 +78,15 @@ def compare(arguments):
     if arguments.task == "inference":
         print_agreement(*(np.load(arguments.folder / f"{side}.npz") for side in ("ours", "torchvision")))
     if arguments.output:
-        told = {"arguments": sys.argv[1:], **times._asdict()}
-        arguments.output.write_text(json.dumps(told, indent=1))
+        report = {"arguments": sys.argv[1:], **times._asdict()}
+        arguments.output.write_text(json.dumps(report, indent=1))
 
 
 def command(side, arguments):
     """The argv of one side."""
     python = sys.executable if side == "ours" else arguments.torch_python
-    own = [f"--side={side}", f"--folder={arguments.folder}"]
-    return [python, "-m", "experiments.benchmarks.versus_torchvision", *sys.argv[1:], *own]
+    flags = [*sys.argv[1:], f"--side={side}", f"--folder={arguments.folder}"]
+    return [python, "-m", "experiments.benchmarks.versus_torchvision", *flags]
 
 
 def print_agreement(ours, theirs):
@@ -158,8 +158,8 @@ def their_side(arguments, inputs):
             return waited(model(images))
 
     def save():
-        found = [{name: tensor.cpu().numpy() for name, tensor in one.items()} for one in detect()]
-        return padded([(one["boxes"], one["scores"], one["labels"]) for one in found])
+        names = ("boxes", "scores", "labels")
+        return padded([tuple(image[name].cpu().numpy() for name in names) for image in detect()])
 
     if arguments.task == "inference":
         return detect, save
@@ -207,12 +207,12 @@ def our_side(arguments, inputs):
     return detect, save
 
 
-def padded(found):
-    """[(boxes, scores, classes)] of each image as arrays of one length, with the `count` that is there."""
-    most = max([len(scores) for _, scores, _ in found] + [1])
-    arrays = {"count": np.asarray([len(scores) for _, scores, _ in found])}
-    for name, parts, shape in zip(("boxes", "scores", "classes"), zip(*found), ((4,), (), ())):
-        rows = np.zeros((len(found), most, *shape), np.float32)
+def padded(detections):
+    """[(boxes, scores, classes)] of each image as arrays of one length, with the `count` of each image."""
+    most = max([len(scores) for _, scores, _ in detections] + [1])
+    arrays = {"count": np.asarray([len(scores) for _, scores, _ in detections])}
+    for name, parts, shape in zip(("boxes", "scores", "classes"), zip(*detections), ((4,), (), ())):
+        rows = np.zeros((len(detections), most, *shape), np.float32)
         for i, part in enumerate(parts):
             rows[i, : len(part)] = part
         arrays[name] = rows

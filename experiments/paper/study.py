@@ -18,8 +18,8 @@ import sys
 
 from absl import app, flags
 
-from experiments.paper.recipes import HERE, ROOT, ROWS, config_of, needs
-from fpn_tf import report
+from experiments.paper import tables
+from experiments.paper.recipes import EXPERIMENTS, ROWS, RUNS, config_of, needs
 
 SMALL = {
     "data.tfds_name": "octaves",
@@ -34,13 +34,13 @@ SMALL = {
     "model.backbone_weights": "",
     "model.norm": "sync_bn",
     "model.frozen_stages": 0,
-    "model.fpn_channels": 48,
+    "model.neck_channels": 48,
     "model.rpn.anchor_sizes": "16,32,64,128,256",
     "model.rpn.anchor_ratios": 1.0,
     "model.rpn.samples": 128,
     "model.roi.canonical_size": 112,
-    "model.mask.canonical_size": 16,
-    "model.mask.hidden_units": 128,
+    "model.segment.canonical_size": 16,
+    "model.segment.hidden_units": 128,
     "model.roi.hidden_units": 256,
     "model.roi.samples": 64,
     "train.batch_size": 4,
@@ -56,15 +56,17 @@ SMALL = {
 }
 SMALL_STEPS = 1000
 SMALL_TABLES = ("table1", "table2", "table3", "table5_r50", "table6")
-OWN_ROWS = [row for row in ROWS if row not in report.SAME]  # the others are the same runs again
-SMALL_ROWS = [row for row in OWN_ROWS if row.startswith(SMALL_TABLES)]
+DISTINCT_ROWS = [row for row in ROWS if row not in tables.SAME_RUN]
+SMALL_ROWS = [row for row in DISTINCT_ROWS if row.startswith(SMALL_TABLES)]
 
-NAMES = flags.DEFINE_list("rows", None, f"Of {', '.join(ROWS)}; by default all (small: {len(SMALL_ROWS)}).")
-SCALE = flags.DEFINE_enum("scale", "paper", ("paper", "small"), "The paper's settings, or minutes a row.")
-SEEDS = flags.DEFINE_list("seeds", None, "By default 0 (small: 0, 1 and 2).")
+NAMES = flags.DEFINE_list(
+    "rows", None, f"The rows to run, of {', '.join(ROWS)}; by default all (small: {len(SMALL_ROWS)})."
+)
+SCALE = flags.DEFINE_enum("scale", "paper", ("paper", "small"), "The size of a row: the paper's, or minutes.")
+SEEDS = flags.DEFINE_list("seeds", None, "The values of train.seed; by default 0 (small: 0, 1 and 2).")
 DATA_ROOT = flags.DEFINE_string("data_root", "", "The folder that holds COCO.")
-FOLDER = flags.DEFINE_string("folder", None, f"Of the runs; by default {ROOT} (small: {ROOT}_small).")
-OVERRIDES = flags.DEFINE_multi_string("params_override", [], "dotted.key=value, for every row.")
+FOLDER = flags.DEFINE_string("folder", None, f"The runs' folder; by default {RUNS} (small: {RUNS}_small).")
+OVERRIDES = flags.DEFINE_multi_string("params_override", [], "A change of all configs, dotted.key=value.")
 
 
 def overrides_of(row, folder, seed):
@@ -76,9 +78,9 @@ def overrides_of(row, folder, seed):
     for key in ("train", "eval"):
         path = getattr(config.data, f"{key}_proposals")
         if path:
-            changes[f"data.{key}_proposals"] = path.replace(ROOT, str(folder), 1)
-    if config.train.start_from:
-        changes["train.start_from"] = config.train.start_from.replace(ROOT, str(folder), 1)
+            changes[f"data.{key}_proposals"] = path.replace(RUNS, str(folder), 1)
+    if config.train.initial_model_dir:
+        changes["train.initial_model_dir"] = config.train.initial_model_dir.replace(RUNS, str(folder), 1)
     return changes
 
 
@@ -92,8 +94,8 @@ def is_done(model_dir):
 
 
 def main_py(*arguments):
-    """Runs main.py as its own process; ends the study where it fails."""
-    root = HERE.parent.parent
+    """Runs main.py in another process; ends the study where it fails."""
+    root = EXPERIMENTS.parent
     print(f"\n$ main.py {' '.join(arguments[:3])}", flush=True)
     path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
     status = subprocess.call(
@@ -122,17 +124,17 @@ def main(arguments):
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected: {' '.join(arguments[1:])}")
     small = SCALE.value == "small"
-    rows = NAMES.value or (SMALL_ROWS if small else OWN_ROWS)
+    rows = NAMES.value or (SMALL_ROWS if small else DISTINCT_ROWS)
     unknown = sorted(set(rows) - set(ROWS))
     if unknown:
-        raise app.UsageError(f"--rows={unknown[0]}: expected some of {', '.join(ROWS)}")
-    folder = pathlib.Path(FOLDER.value or (f"{ROOT}_small" if small else ROOT))
+        raise app.UsageError(f"--rows={unknown[0]}: expected rows among {', '.join(ROWS)}")
+    folder = pathlib.Path(FOLDER.value or (f"{RUNS}_small" if small else RUNS))
     for seed in map(int, SEEDS.value or ((0, 1, 2) if small else (0,))):
         for row in rows:
             run(row, folder / f"seed{seed}" if small else folder, seed)
     pattern = str(folder / "seed*" / "*") if small else str(folder / "*")
-    for table in sorted({row[5] for row in rows}):
-        main_py("--mode=report", f"--model_dirs={pattern}", f"--table={table}")
+    for table in sorted({row.removeprefix("table")[0] for row in rows}):
+        tables.print_table(pattern, int(table))
 
 
 if __name__ == "__main__":

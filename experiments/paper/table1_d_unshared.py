@@ -1,4 +1,4 @@
-"""Table 1 (d) with a head of its own for every level.
+"""Table 1 (d) with one head per level.
 
     python -m experiments.paper.study --rows=table1_d_unshared --data_root=COCO
 

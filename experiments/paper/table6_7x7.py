@@ -1,13 +1,13 @@
-"""Table 6: segmentation proposals, one MLP on 7x7 windows.
+"""Table 6: segment proposals, one MLP on 7x7 windows.
 
     python -m experiments.paper.study --rows=table6_7x7 --data_root=COCO
 
 Published: AR 43.5 (small 30.0, medium 49.6, large 57.8), 0.19 s an image; the first 5000 images of
-COCO's val2014 (here: val2017).
+COCO's val2014 (this file: val2017).
 """
 
-from experiments.paper.recipes import mask_proposals
+from experiments.paper.recipes import segment_proposals
 
 
 def get_config():
-    return mask_proposals("table6_7x7", {"model.mask.windows": (7,)})
+    return segment_proposals("table6_7x7", {"model.segment.windows": (7,)})

@@ -6,17 +6,18 @@ import statistics
 from typing import NamedTuple
 
 import rich.box
+import rich.console
 import rich.table
 
 from fpn_tf import config as config_lib
+from fpn_tf import files
 from fpn_tf.errors import ConfigError
-from fpn_tf.files import read_json
 
 
 class Column(NamedTuple):
     """A column of a table."""
 
-    key: str  # of metrics.json or speed.json
+    key: str  # a key of metrics.json or speed.json
     heading: str
     scale: float = 100.0  # to per cent
     digits: int = 1
@@ -36,7 +37,7 @@ AR = (
     Column("AR1000_medium", "ARm@1k"),
     Column("AR1000_large", "ARl@1k"),
 )
-OF_MASKS = (
+SEGMENT_AR = (
     Column("AR1000", "AR"),
     Column("AR1000_small", "ARs"),
     Column("AR1000_medium", "ARm"),
@@ -48,7 +49,7 @@ OF_MASKS = (
 class Row(NamedTuple):
     """A line of a table."""
 
-    name: str  # of the experiment, `config.name`; "" for the work of others, which has none
+    name: str  # the experiment's, `config.name`; "" for the work of others, which has none
     title: str
     published: tuple  # a number for each column, None where the paper gives none
 
@@ -120,8 +121,8 @@ TABLES = {
         ),
     ),
     6: Table(
-        "Table 6: segmentation proposals, the first 5k images of COCO val, 1000 proposals",
-        OF_MASKS,
+        "Table 6: segment proposals, the first 5k images of COCO val, 1000 proposals",
+        SEGMENT_AR,
         (
             Row("", "DeepMask, image pyramid", (37.1, 15.8, 50.1, 54.9, 0.49)),
             Row("", "SharpMask, image pyramid", (39.8, 17.4, 53.1, 59.1, 0.77)),
@@ -129,69 +130,91 @@ TABLES = {
             Row("table6_5x5", "FPN, one MLP 5x5", (43.4, 32.5, 49.2, 53.7, 0.15)),
             Row("table6_7x7", "FPN, one MLP 7x7", (43.5, 30.0, 49.6, 57.8, 0.19)),
             Row("table6_dual", "FPN, MLPs 5x5 and 7x7", (45.7, 31.9, 51.5, 60.8, 0.24)),
-            Row("table6_fine", "+ masks of 28x28", (46.7, 31.7, 53.1, 63.2, 0.25)),
+            Row("table6_fine", "+ segments of 28x28", (46.7, 31.7, 53.1, 63.2, 0.25)),
             Row("table6_long", "+ twice the steps", (48.1, 32.6, 54.2, 65.6, 0.25)),
         ),
     ),
 }
-SAME = {"table3_c": "table2_c", "table5_r50": "table2_c"}  # rows that are other rows' runs
+SAME_RUN = {"table3_c": "table2_c", "table5_r50": "table2_c"}  # rows that are other rows' runs
 
 
-def collect(pattern):
+def print_table(pattern, number, output=None):
+    """Prints a table of the paper with our figures; writes it as Markdown.
+
+    Args:
+        pattern: glob pattern of model_dirs.
+        number: the table's number.
+        output: path of the Markdown file; None: the Markdown is printed.
+
+    Raises:
+        ConfigError: none of the folders is a run, or none is scored.
+    """
+    lines = table_lines(number, scored_runs(pattern))
+    console = rich.console.Console(soft_wrap=True, highlight=False)
+    console.print(as_text(number, lines))
+    markdown = as_markdown(number, lines)
+    if output:
+        files.write_text(output, markdown)
+        console.print(f"written: {output}")
+    else:
+        print(markdown)
+
+
+def scored_runs(pattern):
     """The finished runs among the folders of a glob pattern: {config.name: [metrics]}.
 
     Raises:
         ConfigError: none of the folders is a run, or none is scored.
     """
     folders = sorted(pathlib.Path(path) for path in glob.glob(pattern))
-    runs = [folder for folder in folders if (folder / "config.json").is_file()]
-    if not runs:
+    run_folders = [folder for folder in folders if (folder / "config.json").is_file()]
+    if not run_folders:
         raise ConfigError(f"--model_dirs={pattern}: no run there; expected folders with a config.json")
-    found = {}
-    for folder in runs:
+    runs = {}
+    for folder in run_folders:
         metrics = _read(folder / "eval" / "metrics.json")
         if metrics:
             metrics |= _read(folder / "eval" / "speed.json")
-            found.setdefault(config_lib.load(folder / "config.json").name, []).append(metrics)
-    if not found:
+            runs.setdefault(config_lib.load(folder / "config.json").name, []).append(metrics)
+    if not runs:
         raise ConfigError(
-            f"--model_dirs={pattern}: none of {len(runs)} runs is scored; expected one at least"
+            f"--model_dirs={pattern}: none of {len(run_folders)} runs is scored; expected one at least"
         )
-    return found
+    return runs
 
 
 def _read(path):
-    """The object of a JSON file; {} where there is none yet."""
-    return read_json(path) if path.is_file() else {}
+    """The object of a JSON file; {} before the file is written."""
+    return files.read_json(path) if path.is_file() else {}
 
 
-def lines(number, found):
+def table_lines(number, runs):
     """[heading, *lines] of a table as texts: for each row the paper's line, then ours.
 
     The work of others has no line of ours.
 
     Args:
-        number: of the table.
-        found: as `collect` returns. Several runs of a row are its seeds: mean and, in brackets,
-            the standard deviation.
+        number: the table's number.
+        runs: {config.name: [metrics]}, as `scored_runs` returns it. Several runs of a row are its
+            seeds: mean and, in brackets, the standard deviation.
     """
     table = TABLES[number]
-    told = [["row", "whose", *(column.heading for column in table.columns)]]
+    lines = [["row", "whose", *(column.heading for column in table.columns)]]
     for row in table.rows:
         published = zip(table.columns, row.published)
         numbers = ["-" if value is None else f"{value:.{column.digits}f}" for column, value in published]
-        told.append([row.title, "paper", *numbers])
+        lines.append([row.title, "paper", *numbers])
         if not row.name:
             continue
-        runs = found.get(row.name) or found.get(SAME.get(row.name), [])
-        count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}" if runs else "none"
-        told.append(["", f"ours, {count}", *(_mean(column, runs) for column in table.columns)])
-    return told
+        seeds = runs.get(row.name) or runs.get(SAME_RUN.get(row.name), [])
+        count = f"{len(seeds)} run{'s' if len(seeds) > 1 else ''}" if seeds else "none"
+        lines.append(["", f"ours, {count}", *(_mean(column, seeds) for column in table.columns)])
+    return lines
 
 
-def _mean(column, runs):
+def _mean(column, seeds):
     """The mean over the runs that have a number, with its spread."""
-    values = [run.get(column.key) for run in runs]
+    values = [metrics.get(column.key) for metrics in seeds]
     values = [column.scale * value for value in values if value is not None and value >= 0]
     if not values:
         return "-"
@@ -199,16 +222,16 @@ def _mean(column, runs):
     return f"{statistics.fmean(values):.{column.digits}f}{spread}"
 
 
-def as_text(number, told):
-    """A rich table of `lines`."""
-    table = rich.table.Table(*told[0], title=TABLES[number].title, box=rich.box.SIMPLE)
-    for row in told[1:]:
+def as_text(number, lines):
+    """The rich table of `table_lines`."""
+    table = rich.table.Table(*lines[0], title=TABLES[number].title, box=rich.box.SIMPLE)
+    for row in lines[1:]:
         table.add_row(*row)
     return table
 
 
-def as_markdown(number, told):
-    """`lines` as Markdown."""
-    rule = ["---"] * len(told[0])
-    rows = "\n".join(f"| {' | '.join(row)} |" for row in [told[0], rule, *told[1:]])
+def as_markdown(number, lines):
+    """The Markdown of `table_lines`."""
+    rule = ["---"] * len(lines[0])
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in [lines[0], rule, *lines[1:]])
     return f"**{TABLES[number].title}**\n\n{rows}\n"

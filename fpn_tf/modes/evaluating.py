@@ -1,0 +1,75 @@
+"""`--mode=eval`: the metrics of a checkpoint, or of a file of detections."""
+
+import pathlib
+
+from fpn_tf import files
+from fpn_tf.assemble import adopt
+from fpn_tf.cluster import make_cluster
+from fpn_tf.data.pipeline import open_dataset
+from fpn_tf.errors import DataError
+from fpn_tf.evaluation import evaluator
+from fpn_tf.evaluation.kinds import KINDS
+from fpn_tf.modes.pictures import draw_pictures
+from fpn_tf.modes.scoring import detect_with_bar, print_metrics, score_and_write
+from fpn_tf.pretrained.model_dir import load_model_dir
+from fpn_tf.training.preparation import with_classes
+from fpn_tf.training.progress import console
+
+
+def evaluate(model_dir, overrides, checkpoint):
+    """Evaluates a checkpoint of `model_dir` on its held-out split; writes metrics and pictures.
+
+    Args:
+        model_dir: the folder of a run.
+        overrides: `dotted.key=value` texts.
+        checkpoint: "newest" or "best".
+
+    Raises:
+        DataError: the data set has none of the model's category ids.
+    """
+    cluster = make_cluster()
+    console.quiet = not cluster.is_chief
+    with cluster.strategy.scope():
+        config, model, step = load_model_dir(model_dir, overrides, checkpoint)
+    dataset = open_dataset(config.data, "eval")
+    config = _with_ids(config, dataset)
+    adopt(model, config)
+    detector = evaluator.make_detector(model, dataset, config, cluster)
+    detections, seconds = detect_with_bar(detector, dataset)
+    if cluster.is_chief:
+        metrics = score_and_write(config, dataset, detections, seconds, model_dir, step)
+        draw_pictures(model, dataset, model_dir, config.eval.pictures)
+        print_metrics(metrics)
+
+
+def score_files(detections, annotations, model_dir):
+    """Scores a COCO result file; writes eval/metrics.json where a model_dir is given.
+
+    Args:
+        detections: path of the result file.
+        annotations: path of the COCO annotations that it belongs to.
+        model_dir: a folder, or None.
+    """
+    metrics = evaluator.score_files(detections, annotations)
+    if model_dir:
+        files.write_json(pathlib.Path(model_dir) / "eval" / "metrics.json", metrics)
+    print_metrics(metrics)
+
+
+def _with_ids(config, dataset):
+    """The config with the data set's classes, where imported weights brought only their number.
+
+    Raises:
+        DataError: the data set has none of the model's category ids.
+    """
+    if not KINDS[config.model.kind].has_classes:
+        return config
+    if not config.data.category_ids and len(dataset.category_ids) == config.model.num_classes:
+        return with_classes(config, dataset)
+    ids = config.data.category_ids or range(1, config.model.num_classes + 1)
+    if not set(ids) & set(dataset.category_ids):
+        raise DataError(
+            f"data.eval_annotations: category ids {dataset.category_ids[:5]}...: "
+            f"expected some of the model's, {tuple(ids)[:5]}..."
+        )
+    return config

@@ -1,0 +1,77 @@
+"""`--mode=train_and_eval`: training, evaluation, pictures and an export in one run."""
+
+import functools
+import pathlib
+
+from fpn_tf.data.pipeline import open_dataset
+from fpn_tf.errors import ConfigError
+from fpn_tf.evaluation import evaluator
+from fpn_tf.evaluation.kinds import KINDS
+from fpn_tf.exporting import saved_model
+from fpn_tf.modes.pictures import draw_pictures
+from fpn_tf.modes.scoring import detect_with_bar, finished_metrics, print_metrics, score_and_write
+from fpn_tf.pretrained.model_dir import load_model_dir
+from fpn_tf.training import loop
+from fpn_tf.training.preparation import prepare
+from fpn_tf.training.progress import console
+
+
+def train_and_eval(config, model_dir, get_model=None):
+    """Trains, evaluates, draws, exports, and says where everything lies.
+
+    Args:
+        config: Config.
+        model_dir: the folder of the run.
+        get_model: config -> model, of an experiment that has parts of its own, or None.
+
+    Raises:
+        ConfigError: the held-out split has other categories than the training split.
+    """
+    cluster, config, dataset = prepare(config, model_dir)
+    held_out = open_dataset(config.data, "eval")
+    if held_out.class_names != dataset.class_names:
+        raise ConfigError("data.eval_annotations: its categories differ from those of data.train_annotations")
+
+    @functools.cache
+    def detector(model):
+        return evaluator.make_detector(model, held_out, config, cluster)
+
+    def quality(model, step):
+        detections, seconds = detect_with_bar(detector(model), held_out)
+        if not cluster.is_chief:
+            return None
+        metrics = score_and_write(config, held_out, detections, seconds, model_dir, step)
+        return metrics.get(KINDS[model.kind].metric)
+
+    model, step = loop.train(config, dataset, model_dir, cluster, quality, get_model)
+    metrics_file = pathlib.Path(model_dir) / "eval" / "metrics.json"
+    is_scored = finished_metrics(metrics_file, step) is not None
+    if not cluster.gathered_numbers(is_scored)[0]:  # as the chief sees it
+        quality(model, step)
+    if cluster.is_chief:
+        _show_and_export(model_dir, held_out, finished_metrics(metrics_file, step))
+
+
+def _show_and_export(model_dir, held_out, metrics):
+    """Draws and exports the newest checkpoint; prints its metrics and the paths written.
+
+    Args:
+        model_dir: the folder of a finished run.
+        held_out: Dataset of the held-out split.
+        metrics: {name: number} of the newest checkpoint.
+    """
+    config, model, _ = load_model_dir(model_dir)
+    draw_pictures(model, held_out, model_dir, config.eval.pictures)
+    written = {
+        "configuration": "config.json",
+        "checkpoints": "checkpoints",
+        "losses": "train.jsonl",
+        "metrics, detections": "eval",
+        "pictures": "pictures",
+    }
+    if KINDS[model.kind].is_served:
+        exported = saved_model.export(model, pathlib.Path(model_dir) / "export")
+        written["SavedModel"] = exported.relative_to(model_dir)
+    print_metrics(metrics)
+    for name, path in written.items():
+        console.print(f"{name:20s} {pathlib.Path(model_dir) / path}")

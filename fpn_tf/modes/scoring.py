@@ -1,0 +1,83 @@
+"""Detections over a whole data set, and the metrics that are made of them."""
+
+import itertools
+import json
+import time
+
+import rich.box
+import rich.table
+
+from fpn_tf.evaluation import evaluator
+from fpn_tf.evaluation.kinds import KINDS
+from fpn_tf.training.progress import console, progress_bar
+
+
+def detect_with_bar(detector, dataset):
+    """Runs a detector over a data set, with a progress bar.
+
+    Args:
+        detector: as `evaluator.make_detector` makes it.
+        dataset: Dataset.
+
+    Returns:
+        ({index: Detections}, seconds per photo): without the first batch, which is traced; reading
+        and resizing included. None where there is one batch.
+    """
+    bar, task = progress_bar(len(dataset.records), 0, "eval")
+    batch_ends = []  # (photos done, time)
+
+    def on_batch(count):
+        batch_ends.append((count, time.perf_counter()))
+        bar.update(task, completed=count)
+
+    with bar:
+        detections = detector(on_batch)
+    (first, start), (last, end) = batch_ends[0], batch_ends[-1]
+    return detections, (end - start) / (last - first) if last > first else None
+
+
+def score_and_write(config, dataset, detections, seconds, model_dir, step):
+    """Scores detections and writes metrics, results and speed below `eval/` of a run.
+
+    Args:
+        config: Config.
+        dataset: Dataset.
+        detections: {index: Detections}.
+        seconds: seconds per photo, or None.
+        model_dir: the folder of the run.
+        step: the step of the checkpoint.
+
+    Returns:
+        {name: number}: the metrics.
+    """
+    truth = evaluator.read_truth(config.eval.annotations) if config.eval.annotations else None
+    metrics, results = evaluator.score(dataset, detections, config.model.kind, truth)
+    evaluator.write(model_dir, metrics, results, step, seconds)
+    main = KINDS[config.model.kind].metric
+    console.print(f"step {step}: {main} {metrics[main]:.3f} on {len(detections)} photos")
+    return metrics
+
+
+def print_metrics(metrics):
+    """Prints the numbers, and the AP of every class if there is one, as a table."""
+    classes = list(metrics.get("per_class", {}).items())
+    numbers = [(name, value) for name, value in metrics.items() if name not in ("per_class", "step")]
+    table = rich.table.Table("metric", "value", *(("class", "AP") if classes else ()), box=rich.box.SIMPLE)
+    for row in itertools.zip_longest(numbers, classes):
+        cells = [("", "") if pair is None else (pair[0], f"{pair[1]:.6f}") for pair in row]
+        table.add_row(*itertools.chain.from_iterable(cells if classes else cells[:1]))
+    console.print(table)
+
+
+def finished_metrics(path, step):
+    """The metrics that an earlier evaluation of the same step wrote; None where there are none.
+
+    Args:
+        path: of metrics.json.
+        step: the step of the checkpoint.
+    """
+    try:
+        metrics = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return metrics if metrics.get("step") == step else None
