@@ -9,7 +9,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = """
-model.backbone=resnet_tiny model.norm=group_norm model.frozen_stages=0 model.fpn_channels=16
+model.backbone=resnet_tiny model.norm=group_norm model.frozen_stages=0 model.neck_channels=16
 model.num_classes=0 model.rpn.anchor_sizes=8,16,32,64,96 model.rpn.samples=32 model.rpn.pre_nms_train=64
 model.rpn.pre_nms_test=48 model.rpn.post_nms_train=40 model.rpn.post_nms_test=32 model.roi.samples=16
 model.roi.canonical_size=56 model.roi.hidden_units=32 data.short_side=64 data.max_side=96

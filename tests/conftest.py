@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import pathlib
+import shutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -58,7 +59,7 @@ def make_tiny_config():
             num_classes=3,
             norm="group_norm",
             frozen_stages=0,
-            fpn_channels=16,
+            neck_channels=16,
             rpn=RPNConfig(
                 anchor_sizes=(8, 16, 32, 64, 96),
                 samples=32,
@@ -83,7 +84,7 @@ def make_quick_config():
 
     For tests of what happens around a model.
     """
-    changes = ["model.pyramid=c4", "model.norm=frozen_bn", "train.learning_rate=0.0003"]
+    changes = ["model.neck=c4", "model.norm=frozen_bn", "train.learning_rate=0.0003"]
     return override(make_tiny_config(), changes)
 
 
@@ -159,6 +160,19 @@ def make_coco_folder(root, sizes=((64, 96), (96, 64), (64, 96), (64, 96), (96, 6
     return root
 
 
+def make_readers_folder(root):
+    """What a reader of the documentation has: train.json, val.json, photos/ and runs/shapes/."""
+    from fpn_tf import build
+    from fpn_tf.pretrained.model_dir import write_model_dir
+
+    data = make_coco_folder(root / "data")
+    shutil.copytree(data / "images", root / "photos")
+    for name in ("train.json", "val.json"):
+        shutil.copy(data / "annotations.json", root / name)
+    write_model_dir(build(make_quick_config()), root / "runs" / "shapes")
+    return root
+
+
 def folder_overrides(root):
     """The overrides that name a folder of `make_coco_folder` as both splits."""
     paths = {"annotations": "annotations.json", "images": "images"}
@@ -196,14 +210,13 @@ def main_here(capfd, monkeypatch):
 def idle_steps(monkeypatch):
     """Steps that learn nothing and are not traced, for tests of what happens between them."""
 
-    from fpn_tf.structures import Losses
     from fpn_tf.training import loop
     from fpn_tf.training.step import StepResult
 
     def make(model, optimizer, *rest):
         def step(x, y, stop):
             optimizer.iterations.assign_add(1)
-            return StepResult(Losses(*[1.0] * 5), True, stop)
+            return StepResult(dict.fromkeys((*model.loss_names, "total_loss"), 1.0), True, stop)
 
         return step
 

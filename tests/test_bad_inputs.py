@@ -14,10 +14,10 @@ from PIL import Image
 
 from fpn_tf import checkpoint
 from fpn_tf import config as config_lib
+from fpn_tf.assemble import build
 from fpn_tf.checkpoint import Checkpoints
 from fpn_tf.data.pipeline import open_dataset
-from fpn_tf.models.faster_rcnn import make_model
-from fpn_tf.training.prepare import with_classes
+from fpn_tf.training.preparation import with_classes
 
 NEW, OLD = "--model_dir={tmp}/new", "--model_dir={run}"
 TRAIN = ["--mode=train", "--experiment=coco_r50_fpn_1x"]
@@ -30,7 +30,7 @@ def run(tmp_path_factory):
     root = make_coco_folder(folder / "data")
     config = config_lib.override(config_lib.Config(), [*SMALL, *folder_overrides(root)])
     config = with_classes(config, open_dataset(config.data, "train"))
-    model = make_model(config)
+    model = build(config)
     model_dir = folder / "run"
 
     def write(at):
@@ -183,7 +183,7 @@ CASES = {
     "override of the network": (
         nothing,
         ["--mode=eval", OLD],
-        ["model.fpn_channels=24"],
+        ["model.neck_channels=24"],
         "does not fit the model of config.json",
     ),
     "model_dir is a file": (
@@ -300,13 +300,13 @@ CASES = {
         annotations(lambda c: c["images"][1].update(id=100)),
         [*TRAIN, NEW],
         [],
-        "images[1].id = 100: stands there twice",
+        "images[1].id = 100: is used twice",
     ),
     "annotation id twice": (
         annotations(lambda c: c["annotations"][1].update(id=1)),
         [*TRAIN, NEW],
         [],
-        "annotations[1].id = 1: stands there twice",
+        "annotations[1].id = 1: is used twice",
     ),
     "NaN box": (
         annotations(lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")])),
@@ -344,7 +344,7 @@ CASES = {
         [],
         "6 photos are not of the annotated size",
     ),
-    "photos without --images": (nothing, ["--mode=predict", OLD], [], "--images: missing"),
+    "photos without --images": (nothing, ["--mode=predict", OLD], [], "--mode=predict: expected --images="),
     "no such photos": (nothing, ["--mode=predict", OLD, "--images=/none/*.jpg"], [], "no photos there"),
     "no photo is readable": (
         text("{tmp}/photos/a.jpg", b""),
@@ -437,8 +437,8 @@ CASES = {
         [],
         "holds a run already; choose another",
     ),
-    "pyramid": (nothing, [NEW], ["model.pyramid=p3"], "model.pyramid=p3: expected one of fpn, bottom_up"),
-    "frozen part": (nothing, [NEW], ["train.freeze=neck"], "train.freeze=neck: expected some of backbone"),
+    "neck": (nothing, [NEW], ["model.neck=p3"], "model.neck=p3: expected one of fpn, bottom_up"),
+    "frozen part": (nothing, [NEW], ["train.freeze=tail"], "train.freeze=tail: expected some of backbone"),
     "proposals of no use": (
         nothing,
         [*TRAIN, NEW],
@@ -457,13 +457,18 @@ CASES = {
         [*FAST_RCNN, "data.train_proposals={tmp}/p.npz"],
         "p.npz: no file of proposals",
     ),
-    "no masks": (
+    "no segments": (
         nothing,
         [*TRAIN, NEW],
-        ["model.kind=mask_proposals", "data.masks=true"],
+        ["model.kind=segment_proposals", "data.segments=true"],
         "annotations[0] (id 1): segmentation = None; expected polygons or a run-length code",
     ),
-    "masks of no use": (nothing, [*TRAIN, NEW], ["data.masks=true"], "data.masks=True: expected true with"),
+    "segments of no use": (
+        nothing,
+        [*TRAIN, NEW],
+        ["data.segments=true"],
+        "data.segments=True: expected true with",
+    ),
     "scales": (
         nothing,
         ["--mode=eval", OLD],
@@ -473,14 +478,14 @@ CASES = {
     "start from nothing": (
         nothing,
         [*TRAIN, NEW],
-        ["train.start_from={tmp}/none"],
+        ["train.initial_model_dir={tmp}/none"],
         "none/config.json: no such file",
     ),
     "start from another shape": (
         nothing,
         [*TRAIN, NEW],
-        ["train.start_from={run}", "model.fpn_channels=24"],
-        "its fpn has another shape than this model's",
+        ["train.initial_model_dir={run}", "model.neck_channels=24"],
+        "its neck has another shape than this model's",
     ),
     "join without folders": (nothing, ["--mode=join", NEW], [], "--mode=join: expected --rpn_dir=DIR"),
     "join of others": (
