@@ -2,11 +2,27 @@
 
 
 class UserError(ValueError):
-    """The message names the file or key, the value, and what was expected."""
+    """What a user can put right: the message names the file or key, the value, and what was expected.
+
+    Example:
+
+    >>> try:
+    ...     fpn_tf.load("lost.pth")
+    ... except fpn_tf.UserError as error:
+    ...     print(error)
+    lost.pth: No such file or directory; expected a file of weights
+    """
 
 
 class ConfigError(UserError):
-    """A mistake in the configuration."""
+    """A mistake in the configuration.
+
+    Example:
+
+    >>> fpn_tf.TrainConfig(steps=0).validate()
+    Traceback (most recent call last):
+    fpn_tf.errors.ConfigError: train.steps=0: expected at least 1
+    """
 
 
 class DataError(UserError):
