@@ -134,7 +134,10 @@ def write_model(model, folder):
         CheckpointError: Keras has left out a weight.
     """
     model.save_weights(folder / WEIGHTS_FILE)
-    check_complete(model, folder / WEIGHTS_FILE)
+    try:
+        check_complete(model, folder / WEIGHTS_FILE)
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: Keras did not save every weight of the model ({error})") from None
     config_lib.save(model.config, folder / CONFIG_FILE)
     if not model.is_assembled:
         files.write_json(folder / PARTS_FILE, keras.saving.serialize_keras_object(model))

@@ -12,8 +12,9 @@ from commands import SMALL
 from conftest import folder_overrides, make_coco_folder
 
 import fpn_tf
+from fpn_tf import config as config_lib
 from fpn_tf import files
-from fpn_tf.checkpoint import Checkpoints
+from fpn_tf.checkpoint import Checkpoints, write_model
 from fpn_tf.errors import CheckpointError, WeightsError
 from fpn_tf.pretrained.custom_parts import model_of
 from fpn_tf.pretrained.loading import save_npz
@@ -162,6 +163,15 @@ def test_a_module_that_cannot_be_imported_is_named_in_one_line(tiny_config, tmp_
         model_of(tiny_config, tmp_path)
     assert "Mine is a part from the module somewhere.else, which cannot be imported" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_that_lacks_a_weight_is_not_written(tiny_config, tmp_path, monkeypatch):
+    model = fpn_tf.build(tiny_config)
+    other = fpn_tf.build(config_lib.replace(tiny_config, **{"model.kind": "rpn"}))
+    monkeypatch.setattr(model, "save_weights", other.save_weights)
+    with pytest.raises(CheckpointError, match="did not save every weight"):
+        Checkpoints(tmp_path).save(1, lambda folder: write_model(model, folder))
+    assert Checkpoints(tmp_path).find() is None
 
 
 def test_an_annotation_without_the_heads_field_is_told_before_the_first_step(
