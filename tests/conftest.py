@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -44,6 +45,18 @@ def tensorflow_for_tests(request):
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
     if request.config.option.markexpr == "not slow":
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+@pytest.fixture(autouse=True)
+def collective_keys(tensorflow_for_tests):
+    """Every test's strategy numbers its collective sums for itself.
+
+    TensorFlow remembers the shapes of a process' sums by their numbers, which each strategy counts from
+    the same one; the sums of two strategies in one process would be taken for each other's.
+    """
+    tf = sys.modules.get("tensorflow")
+    if tf is not None:
+        tf.distribute.MirroredStrategy._collective_key_base += 100_000
 
 
 def pytest_collection_modifyitems(items):

@@ -1,6 +1,5 @@
 """Several devices of one process train and evaluate as one does."""
 
-import functools
 import json
 
 import numpy as np
@@ -15,8 +14,6 @@ from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.evaluation.evaluator import make_detector
 from fpn_tf.training import loop
 
-cluster_of = functools.cache(make_cluster)  # a process has one strategy of two devices, as a run has
-
 
 @pytest.fixture
 def config(quick_config, coco_folder):
@@ -28,7 +25,7 @@ def config(quick_config, coco_folder):
 def train(config, model_dir, replicas, parts):
     model_dir.mkdir()
     config = config_lib.replace(config, **{"train.accumulation_steps": parts})
-    model, _ = loop.train(config, open_dataset(config.data, "train"), model_dir, cluster_of(replicas))
+    model, _ = loop.train(config, open_dataset(config.data, "train"), model_dir, make_cluster(replicas))
     lines = [json.loads(line) for line in (model_dir / "train.jsonl").read_text().splitlines()]
     return model.get_weights(), [[v for k, v in line.items() if k.endswith("_loss")] for line in lines]
 
@@ -63,7 +60,7 @@ def test_two_replicas_evaluate_as_one(config, tmp_path):
     first = build(config)
     Checkpoints(tmp_path).save(1, lambda folder: first.save_weights(folder / "model.weights.h5"))
     for replicas in (1, 2):
-        cluster = cluster_of(replicas)
+        cluster = make_cluster(replicas)
         with cluster.strategy.scope():
             model = build(config)
             read_weights(model, Checkpoints(tmp_path).find())
