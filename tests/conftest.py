@@ -59,6 +59,21 @@ def collective_keys(tensorflow_for_tests):
         tf.distribute.MirroredStrategy._collective_key_base += 100_000
 
 
+@pytest.fixture
+def eagerly(tensorflow_for_tests):
+    """TensorFlow's functions run op by op: for a few steps that is faster than tracing them.
+
+    What a graph alone can get wrong (shapes, retracing, replicas, export) other tests show.
+    """
+    tf = sys.modules.get("tensorflow")
+    if tf is None:
+        yield
+        return
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def pytest_collection_modifyitems(items):
     """Long files come first, so that at the end no process waits for one of them."""
     items.sort(key=lambda item: item.path.stem not in LONG_FILES)

@@ -55,6 +55,7 @@ def test_train_and_eval_leaves_everything_behind(trained):
         assert word in output
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_second_run_goes_on_where_the_first_stopped(trained, tmp_path, main_here):
     _, model_dir, _ = trained
     copy = tmp_path / "run"
@@ -69,6 +70,7 @@ def test_a_second_run_goes_on_where_the_first_stopped(trained, tmp_path, main_he
     assert steps == [2, 4, 6]
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_eval_predict_and_export_read_the_model_dir(trained, tmp_path, main_here, caplog):
     root, model_dir, _ = trained
     (model_dir / "eval" / "metrics.json").unlink()

@@ -121,6 +121,7 @@ def trained(main_here, mine, tinted, model_dir, *overrides):
     return json.loads(last), out
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_neck_and_a_head_of_ones_own_pass_through_every_mode(mine, tinted, tmp_path, main_here):
     model_dir = tmp_path / "run"
     losses, out = trained(main_here, mine, tinted, model_dir)
@@ -190,6 +191,7 @@ def test_an_annotation_without_the_heads_field_is_told_before_the_first_step(
     assert not (tmp_path / "run" / "train.jsonl").exists()
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_two_heads_and_plain_fit(tinted):
     namespace = {}
     exec(compile(MINE.replace("from experiments import coco_r50_fpn_1x\n", ""), "mine", "exec"), namespace)
@@ -213,6 +215,7 @@ def test_two_heads_and_plain_fit(tinted):
     assert np.isfinite(history["tint_loss"]).all()
 
 
+@pytest.mark.slow
 def test_in_another_process_the_archive_is_loaded_by_its_registered_names(tmp_path):
     model = fpn_tf.FasterRCNN(
         "resnet_tiny", 2, neck=fpn_tf.FeaturePyramid(16), preprocessor=fpn_tf.Preprocessor(64, 96)

@@ -148,7 +148,12 @@ class Detector(keras.Model):
         losses = self.compute_losses(y, outputs, training)
         for tracker in self.loss_trackers:
             tracker.update_state(losses[tracker.name])
-        return sum(losses.values()) / replica_count()
+        return self.total_loss(losses) / replica_count()
+
+    def total_loss(self, losses: Mapping[str, Array]) -> Array:
+        """What training minimises, float32 []: a batch's named losses, and what layers add to Keras' own
+        `losses` (regularizers of weights, `add_loss`) in the call before."""
+        return sum((*losses.values(), *(ops.cast(loss, "float32") for loss in self.losses)))
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         return self.get_metrics_result()

@@ -74,7 +74,7 @@ def gradients_in_parts(model, optimizer, x, y, replicas, parts):
         seed_dropout(model, part_y["sample_seeds"])
         with tf.GradientTape() as tape:
             losses = model.compute_losses(part_y, model(part_x, training=True))
-            losses = losses | {"total_loss": sum(losses.values())}
+            losses = losses | {"total_loss": model.total_loss(losses)}
             # Means over the micro-batch: their mean over parts and replicas is the global one.
             objective = optimizer.scale_loss(losses["total_loss"] / (replicas * parts))
         part_gradients = tape.gradient(objective, values)

@@ -4,7 +4,7 @@ import pytest
 from backends import tensors_of
 from keras import ops
 
-from fpn_tf import FasterRCNN, build, config
+from fpn_tf import FasterRCNN, FeaturePyramid, Preprocessor, build, config
 from fpn_tf.geometry.boxes import decode_deltas
 from fpn_tf.models.heads.box import BoxHead, BoxStage
 from fpn_tf.models.heads.rpn import ProposalStage
@@ -90,6 +90,7 @@ def test_training_on_a_batch_lowers_the_loss(model, batch, monkeypatch):
     assert len(steps) == 1 or not ON_TENSORFLOW  # traced once
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_what_was_saved_goes_on(quick_config, batch, tmp_path):
     # Detects at a size of its own: see tests/training/test_replicas.py on what oneDNN remembers.
     changes = {"data.short_side": 96, "data.max_side": 160}
@@ -215,6 +216,7 @@ def test_detect_says_what_it_expects(model, photo):
         model.detect([photo])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_fit_and_evaluate(quick_config, batch):
     model = build(quick_config)
     model.compile(keras.optimizers.SGD(0.01))
@@ -224,6 +226,30 @@ def test_fit_and_evaluate(quick_config, batch):
         "loss",
         "head_class_loss",
     }
+
+
+class Anxious(FeaturePyramid):
+    """A neck that adds a loss."""
+
+    def call(self, maps, training=False):
+        self.add_loss(ops.mean(ops.abs(maps["c3"])))
+        return super().call(maps, training=training)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_losses_that_layers_add_are_trained(batch):
+    """Regularizers of weights and `add_loss`, as in any Keras model."""
+    small = Preprocessor(short_side=64, max_side=96)
+    model = FasterRCNN("resnet_tiny", 3, Anxious(16, name="neck"), preprocessor=small)
+    kernel = next(v for v in model.trainable_variables if v.path.endswith("lateral3/kernel"))
+    kernel.regularizer = keras.regularizers.L2(10.0)
+    model.compile(keras.optimizers.SGD(0.0))
+    added = float(ops.mean(ops.abs(model.backbone(model.preprocessor.pixels(batch[0]))["c3"])))
+    decay = 10 * float(ops.sum(ops.square(kernel)))
+    for loss, *named in (model.train_on_batch(*batch), model.test_on_batch(*batch)):
+        assert len(named) == 4
+        np.testing.assert_allclose(float(loss) - sum(map(float, named)), added + decay, rtol=1e-4)
+    assert min(added, decay) > 0.1
 
 
 def test_mixed_precision_keeps_geometry_and_losses_float32(tiny_config, batch):

@@ -68,6 +68,7 @@ def test_an_import_is_whole_and_replaces_nothing(imported, weights, tmp_path):
     assert (model_dir / "config.json").read_bytes() == before
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_evaluation_takes_the_ids_of_the_data(imported):
     model_dir, folder = imported
     modes.evaluate(model_dir, folder, "newest")
@@ -118,6 +119,7 @@ def test_what_fine_tuning_starts_from(weights, tmp_path, classes):
         np.testing.assert_array_equal(array, (weights[classes][1] if from_file else new)[name])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_fine_tuning(weights, tmp_path, coco_folder, capsys):
     model_dir = tmp_path / "run"
     modes.import_weights(str(weights[2][0]), model_dir, as_texts(SMALL))
@@ -145,6 +147,7 @@ def test_another_architecture_cannot_start_from_an_import(imported):
     assert (model_dir / "config.json").read_bytes() == before
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_an_rpn_alone_is_scored_by_recall(weights, tmp_path, coco_folder, capsys):
     alone = {name: array for name, array in weights[3][1].items() if "roi_heads" not in name}
     np.savez(tmp_path / "rpn.npz", **alone)

@@ -11,7 +11,7 @@ from fpn_tf.assemble import build
 from fpn_tf.cluster import make_cluster
 from fpn_tf.config import TrainConfig
 from fpn_tf.training.optimizer import make_optimizer
-from fpn_tf.training.step import make_train_step
+from fpn_tf.training.step import gradients_in_parts, make_train_step
 
 # Without momentum, decay and clipping a step is the learning rate times the gradient.
 PLAIN = TrainConfig(learning_rate=1.0, momentum=0.0, weight_decay=0.0, warmup_steps=0)
@@ -79,6 +79,24 @@ def test_an_unclipped_step_is_the_same_in_every_layout(whole_step, four_images, 
         largest = np.abs(step).max()
         assert largest > 0, path
         np.testing.assert_allclose(steps[path], step, rtol=0, atol=1e-3 * largest, err_msg=path)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_what_layers_add_counts_once_in_every_layout(four_images, parts):
+    """A regularizer's share of the gradient is that of the whole batch's losses."""
+    model = build(make_quick_config())
+    kernel = model.rpn.head.conv.kernel
+    kernel.regularizer = keras.regularizers.L2(100.0)
+    optimizer = make_optimizer(PLAIN)
+    optimizer.build(model.trainable_variables)
+    x, y = tf.nest.map_structure(tf.constant, four_images)
+    losses, gradients = gradients_in_parts(model, optimizer, x, y, 1, parts)
+    decay = 100 * tf.reduce_sum(kernel**2)
+    named = sum(loss for name, loss in losses.items() if name != "total_loss")
+    np.testing.assert_allclose(losses["total_loss"] - named, decay, rtol=1e-4)
+    [gradient] = [g for g, v in zip(gradients, model.trainable_variables) if v is kernel]
+    slope = tf.reduce_sum(gradient * kernel) / tf.reduce_sum(kernel**2)
+    np.testing.assert_allclose(slope, 200, rtol=0.05)
 
 
 def octaves():
