@@ -54,7 +54,6 @@ def pyramid_and_boxes(batch, rois):
 def values_and_gradients(function, inputs):
     """Of a function of one structure of tensors: its outputs, and the gradients of a sum of their sines."""
 
-    @tf.function
     def compute(inputs):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
