@@ -229,7 +229,7 @@ def test_two_heads_and_plain_fit(tinted):
         preprocessor=model.preprocessor,
         truth_fields=model.truth_fields,
     )
-    history = model.fit(batches, epochs=1, verbose=0).history
+    history = model.fit(batches, steps_per_epoch=1, verbose=0).history
     assert np.isfinite(history["tint_loss"]).all()
 
 
