@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import zlib
 
 from fpn_tf.errors import DataError
 
@@ -16,7 +17,9 @@ def written_whole(path):
     """Yields a path to write to; on success it takes the place of `path` in one step."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    # A number for the name, which may be as long as a name may be.
+    number = zlib.crc32(os.fsencode(path.name))
+    beside = path.with_name(f".{number:08x}.{os.getpid()}.part{path.suffix}")
     try:
         yield beside
         os.replace(beside, path)
