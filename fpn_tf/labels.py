@@ -1,4 +1,4 @@
-"""The labels of boxes in a picture: letters that a font has, and places where they do not cover each other."""
+"""The labels of boxes in a picture: letters that a font has, and places where none covers another."""
 
 import functools
 import unicodedata

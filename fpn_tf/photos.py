@@ -83,6 +83,8 @@ def reason_of(error):
 def rgb_of(image):
     """A PIL image of any mode as it is to be seen; uint8 [H, W, 3]. The image itself stays as it is."""
     image.load()
+    if 0 in image.size:
+        raise ValueError("it has no pixels")
     turn = TURNS.get(orientation_of(image))
     if depth.is_deep(image):
         image = depth.in_bytes(image)

@@ -30,7 +30,7 @@ def predict_photos(model_dir, overrides, checkpoint, images, output, min_score):
     """
     paths, others = find_photos(images), left_out(images)
     if others:
-        console.print(f"note: {others} left out", markup=False)
+        console.print(f"note: left out: {others}", markup=False)
     outputs = predict.outputs_for(paths, output or pathlib.Path(model_dir) / "predictions")
     config, model, _ = load_model_dir(model_dir, overrides, checkpoint)
     check_served(config.model.kind, "predict")
@@ -46,8 +46,8 @@ def predict_photos(model_dir, overrides, checkpoint, images, output, min_score):
 def _lines(summary, count, min_score, folder):
     """What a Summary of `count` files says, as lines of text."""
     yield (
-        f"{summary.detections} detections on {summary.photos_read} of {count} photos, {summary.drawn} of them "
-        f"drawn (score >= {min_score:g}): {folder}"
+        f"{summary.detections} detections on {summary.photos_read} of {count} photos, {summary.drawn} of "
+        f"them drawn (score >= {min_score:g}): {folder}"
     )
     best = {path: "none" if score is None else f"{score:.2f}" for path, score in summary.best_undrawn.items()}
     if best:
