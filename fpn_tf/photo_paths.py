@@ -1,11 +1,11 @@
 """Which files are meant by `--images`, and which of them are photos."""
 
-import glob
 import os
 import pathlib
 
 from PIL import Image
 
+from fpn_tf import files
 from fpn_tf.errors import DataError
 
 # Formats that Pillow lists, and that are no pictures or that it reads with the help of other programs.
@@ -37,7 +37,7 @@ def find_photos(pattern):
         names, suffixes = sorted(pathlib.Path(pattern).iterdir()), photo_suffixes()
         paths = [path for path in names if path.suffix.lower() in suffixes and path.is_file()]
     else:
-        paths = [path for path in sorted(_matches(pattern)) if path.is_file()]
+        paths = [path for path in files.paths_matching(pattern) if path.is_file()]
     if not paths:
         others = left_out(pattern)
         reason = f"; left out: {others}" if others else ""
@@ -57,22 +57,3 @@ def left_out(pattern):
         return ""
     more = ", ..." if len(names) > SHOWN else ""
     return f"{len(names)} of a format that Pillow does not read ({', '.join(names[:SHOWN])}{more})"
-
-
-def _matches(pattern):
-    """The paths that match a glob pattern, or that are named so.
-
-    Brackets are letters where they stand in the name of a folder or file that exists, or nothing matches
-    otherwise.
-    """
-    if os.path.exists(pattern):
-        return [pathlib.Path(pattern)]
-    parts = pathlib.Path(pattern).parts
-    existing = max((n for n in range(len(parts)) if os.path.exists(os.path.join("", *parts[:n]))), default=0)
-    folder, rest = os.path.join("", *parts[:existing]), os.path.join("", *parts[existing:])
-    escaped = os.path.join(glob.escape(folder), "")
-    for of_rest in (rest, rest.replace("[", "[[]")):
-        paths = glob.glob((escaped if folder else "") + of_rest, recursive=True)
-        if paths:
-            return map(pathlib.Path, paths)
-    return []

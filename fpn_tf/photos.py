@@ -77,6 +77,8 @@ def reason_of(error):
     """A line that says why a photo cannot be read."""
     if isinstance(error, UnidentifiedImageError):
         return "of no format that Pillow knows"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 

@@ -7,7 +7,6 @@ import unicodedata
 from typing import NamedTuple
 
 from absl import logging
-from PIL import Image
 
 from fpn_tf import files, photos, visualize
 from fpn_tf.errors import DataError, InterruptedRunError, PhotoError
@@ -164,13 +163,9 @@ def _identity(path):
 
 def _is_replaceable(path):
     """Whether a file was written by an earlier prediction."""
+    if path.suffix == ".png":
+        return visualize.is_drawn(path)
     if path.is_symlink() or not path.is_file():
         return False
-    if path.suffix == ".json":
-        with open(path, "rb") as file:
-            return file.read(len(JSON_BEGINNING)) == JSON_BEGINNING
-    try:
-        with Image.open(path) as image:
-            return visualize.is_drawn(image)
-    except Exception:  # no picture
-        return False
+    with open(path, "rb") as file:
+        return file.read(len(JSON_BEGINNING)) == JSON_BEGINNING

@@ -189,6 +189,12 @@ def save_picture(image, path):
         image.save(beside, "PNG", pnginfo=mark)
 
 
-def is_drawn(image):
-    """Whether a PIL image was opened from a file of `save_picture`."""
-    return image.info.get(MARK[0]) == MARK[1]
+def is_drawn(path):
+    """Whether a path is that of a file of `save_picture`, and so may be replaced by another one."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with Image.open(path) as image:
+            return image.info.get(MARK[0]) == MARK[1]
+    except Exception:  # no picture
+        return False

@@ -41,7 +41,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "labels": set(),
     "visualize": {"data", "files", "labels", "structures"},
     "inspection": CORE | {"data", "visualize"},
-    "photo_paths": {"errors"},
+    "photo_paths": {"errors", "files"},
     "predict": CORE | {"evaluation", "visualize"},
     "training": NETS | {"checkpoint", "cluster", "config", "data", "evaluation", "models", "pretrained"},
     "exporting": CORE,

@@ -1,17 +1,21 @@
 """Detections on a user's photos: what is written, and what is not."""
 
+import io
 import json
 import os
 import pathlib
 import shutil
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fpn_tf import predict
+from fpn_tf.data.dataset import Record
 from fpn_tf.errors import DataError, InterruptedRunError
 from fpn_tf.modes import predicting
+from fpn_tf.modes.pictures import draw_pictures
 from fpn_tf.structures import Detections
 
 BOXES = np.array([[2, 3, 30, 20], [40, 10, 60, 50]], np.float32)
@@ -20,6 +24,7 @@ BOXES = np.array([[2, 3, 30, 20], [40, 10, 60, 50]], np.float32)
 class Model:
     """A stand-in for a detector: two boxes on every photo, the scores that it is given."""
 
+    kind = "faster_rcnn"
     class_names = {7: "red", 3: "[/b] green"}  # noqa: RUF012
 
     def __init__(self, *scores):
@@ -273,6 +278,24 @@ def test_where_nothing_is_drawn_the_best_score_is_said(scores, best, tmp_path, m
     paths = [mine / name for name in ("a.png", "b.jpg", "c.PNG")]
     scores = ", ".join(f"{path} {best}" for path in paths)
     assert said[1:] == [f"note: nothing is drawn on 4 photos; their best scores: {scores}, ..."]
+
+
+def test_pictures_of_an_evaluation_replace_no_other_ones(tmp_path, caplog):
+    """A model_dir may be a folder of the user's, whose photos lie in its `pictures`."""
+    record = Record(100, "photo", (64, 96), BOXES, np.array([1, 2]))
+    data = io.BytesIO()
+    Image.new("RGB", (96, 64)).save(data, "PNG")
+    records = [record, record._replace(image_id=110)]
+    dataset = types.SimpleNamespace(records=records, read_bytes=lambda index: data.getvalue())
+    photo = tmp_path / "pictures" / "100.png"
+    photo.parent.mkdir()
+    photo.write_bytes(data.getvalue())
+    for _ in range(2):
+        draw_pictures(Model(0.9), dataset, tmp_path, 2)
+        assert "100.png: is no picture of this program; it is kept" in caplog.text
+        assert "110.png" not in caplog.text
+    assert photo.read_bytes() == data.getvalue()
+    assert (tmp_path / "pictures" / "110.png").is_file()
 
 
 def test_a_mistake_is_said_before_the_model_is_read(mine, monkeypatch):
