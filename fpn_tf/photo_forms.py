@@ -68,7 +68,7 @@ def _from_array(array):
     shape, advice = array.shape, ""
     if array.ndim == 2:
         array = array[..., None]
-    elif array.ndim == 3 and array.shape[0] in COLOURS and array.shape[2] not in COLOURS:
+    elif array.ndim == 3 and shape[0] in COLOURS and min(shape[1:]) > max(COLOURS):
         array = np.moveaxis(array, 0, -1)
     if array.ndim == 4:
         advice = "; a batch is given as a list of photos"

@@ -48,7 +48,7 @@ def outputs_for(paths, folder):
     outputs = Outputs([folder / name for name in picture_names(paths)], folder / "detections.json")
     inputs, output = {_identity(path) for path in paths}, f"--output={folder}"
     folders = {_identity(place) for path in paths for place in (path.parent, path.resolve().parent)}
-    if folder.is_dir() and _identity(folder) in folders:
+    if os.path.isdir(folder) and _identity(folder) in folders:
         raise DataError(f"{output}: is the folder of the photos; expected another one")
     for path in (*outputs.pictures, outputs.detections):
         if os.path.lexists(path) and (_identity(path) in inputs or not _is_replaceable(path)):
