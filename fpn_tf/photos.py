@@ -131,6 +131,12 @@ def header_of(file, name):
         return Header(size, depth.remark(image) if exceeds_bytes else "")
 
 
+def remark_on(path):
+    """What is doubtful about the values of a photo that can be read, as `Header.remark`."""
+    with opened(path, path) as image:
+        return depth.remark(image) if depth.exceeds_bytes(image) else ""
+
+
 def read_bytes(path):
     """The bytes of a file. Raises: PhotoError, where it cannot be read."""
     try:

@@ -112,12 +112,15 @@ def predict_files(model, paths, outputs, min_score=0.5, on_photo=lambda count: N
 
 
 def _read(path):
-    """A photo's file as an array; None, and a line that names it, where it cannot be read."""
+    """A photo's file as an array, a doubtful one with a note; None, and a line, where it cannot be read."""
     try:
-        return photos.read_rgb(path)
+        photo, remark = photos.read_rgb(path), photos.remark_on(path)
     except PhotoError as error:
         logging.warning("skipped: %s", error)
         return None
+    if remark:
+        logging.warning("note: %s: %s, shown dark", path, remark)
+    return photo
 
 
 def _annotations(image_id, detections, first_id):

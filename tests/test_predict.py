@@ -239,6 +239,15 @@ def test_what_was_detected_before_the_end_is_written(error, raised, message, tmp
     assert (len(value["images"]), len(value["annotations"])) == (1, 2)
 
 
+def test_a_dark_photo_of_16_bits_is_noted(tmp_path, caplog):
+    for name, value in (("dark", 4095), ("bright", 65535)):
+        Image.fromarray(np.full((8, 8), value, np.uint16)).save(tmp_path / f"{name}.png")
+    predicted([tmp_path / "dark.png", tmp_path / "bright.png"], tmp_path / "output", 0.9)
+    assert "note: " in caplog.text
+    assert "dark.png: values up to 4095 of 65535, shown dark" in caplog.text
+    assert "bright.png" not in caplog.text
+
+
 def test_without_a_readable_photo_there_is_no_json(tmp_path, mine):
     for path in (mine / "a.png", mine / "b.jpg"):
         path.write_bytes(b"")
@@ -268,7 +277,7 @@ def test_both_numbers_are_said_and_what_was_left_out(tmp_path, mine, monkeypatch
     ]
 
 
-@pytest.mark.parametrize(("scores", "best"), [((0.4, 0.3), "0.40"), ((), "none")])
+@pytest.mark.parametrize(("scores", "best"), [((0.4, 0.3), "0.400"), ((), "none")])
 def test_where_nothing_is_drawn_the_best_score_is_said(scores, best, tmp_path, mine, monkeypatch, capsys):
     Image.new("RGB", (9, 9)).save(mine / "d.png")
     said = run(monkeypatch, capsys, mine, tmp_path / "output", *scores).splitlines()

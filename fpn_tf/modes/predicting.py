@@ -49,7 +49,7 @@ def _lines(summary, count, min_score, folder):
         f"{summary.detections} detections on {summary.photos_read} of {count} photos, {summary.drawn} of "
         f"them drawn (score >= {min_score:g}): {folder}"
     )
-    best = {path: "none" if score is None else f"{score:.2f}" for path, score in summary.best_undrawn.items()}
+    best = {path: "none" if score is None else f"{score:.3f}" for path, score in summary.best_undrawn.items()}
     if best:
         scores = ", ".join(f"{path} {score}" for path, score in list(best.items())[:SHOWN])
         more = ", ..." if len(best) > SHOWN else ""
