@@ -78,6 +78,10 @@ def test_sizes_that_are_not_told_are_read_from_the_files(coco_folder):
             "expected [x, y, width, height]",
         ),
         (lambda c: c["images"][0].update(file_name="gone.png"), "gone.png: no such file"),
+        (lambda c: c["images"][0].update(file_name="a" * 300), "a: no such file, named by image 100"),
+        (lambda c: c["images"][0].update(file_name="nul\0.png"), "nul\0.png: no such file"),
+        (lambda c: c["images"][0].update(file_name="photo_1.png/a.png"), "a.png: no such file"),
+        (lambda c: c["images"][0].update(file_name=""), "images: no such file, named by image 100"),
     ],
 )
 def test_mistakes_in_the_annotations_are_told_in_one_line(coco_folder, change, message):
