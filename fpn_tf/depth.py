@@ -55,7 +55,8 @@ def value_range(image):
 def in_bytes(image):
     """A deep PIL image as one of mode "L", black 0 and white 255. Raises: ValueError, see `value_range`."""
     lowest, highest = value_range(image)
-    values = np.nan_to_num(np.asarray(image, np.float64)) - lowest
+    exact = np.float64 if image.mode == "I" else np.float32
+    values = np.nan_to_num(np.asarray(image, exact)) - exact(lowest)
     if image.mode.startswith("F"):
         values = values / (highest - lowest) * 255 + 0.5
     else:  # as many numbers to each byte: of 16 bits the upper byte

@@ -76,7 +76,7 @@ def opened(file, name):
 def reason_of(error):
     """A line that says why a photo cannot be read."""
     if isinstance(error, UnidentifiedImageError):
-        return "of no format that Pillow knows"
+        return "of no format that Pillow reads"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -301,7 +301,7 @@ def test_pictures_of_an_evaluation_replace_no_other_ones(tmp_path, caplog):
     photo.write_bytes(data.getvalue())
     for _ in range(2):
         draw_pictures(Model(0.9), dataset, tmp_path, 2)
-        assert "100.png: is no picture of this program; it is kept" in caplog.text
+        assert "100.png: exists and bears no mark of this program; it is kept" in caplog.text
         assert "110.png" not in caplog.text
     assert photo.read_bytes() == data.getvalue()
     assert (tmp_path / "pictures" / "110.png").is_file()

@@ -30,7 +30,7 @@ def draw_pictures(model, dataset, model_dir, count):
         further_inputs = {} if record.proposals is None else {"proposals": [record.proposals]}
         path = pathlib.Path(model_dir) / "pictures" / f"{record.image_id}.png"
         if os.path.lexists(path) and not visualize.is_drawn(path):
-            logging.warning("%s: is no picture of this program; it is kept as it is", path)
+            logging.warning("%s: exists and bears no mark of this program; it is kept as it is", path)
             continue
         [detections] = model.detect([photo], **further_inputs)
         visualize.save_picture(KINDS[model.kind].draw(photo, detections, record), path)
