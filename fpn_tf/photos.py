@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -148,7 +149,7 @@ def read_bytes(path):
 
 def read_rgb(path):
     """`decode_rgb` of a file. Raises: PhotoError, also where the file is absent."""
-    return decode_rgb(read_bytes(path), str(path))
+    return decode_rgb(read_bytes(os.path.expanduser(path)), str(path))
 
 
 def resized_size(size, short_side, max_side, kind="detectron2"):

@@ -169,14 +169,14 @@ def draw_record(photo, record, class_names):
 
     Args:
         photo: uint8 [H, W, 3].
-        record: its `fpn_tf.data.dataset.Record`.
+        record: its `fpn_tf.data.dataset.Record`; it may have further classes than the model.
         class_names: {category id: name}, in the order of classes 1..K.
 
     Returns:
         PIL.Image.
     """
     names = [label_text(name, number) for number, name in class_names.items()]
-    labels = [names[c - 1] for c in record.classes]
+    labels = [names[c - 1] if c <= len(names) else "no class of the model" for c in record.classes]
     colors = [class_color(c - 1) for c in record.classes]
     return draw_boxes(*enlarged(photo, record.boxes), labels, colors)
 
