@@ -25,7 +25,7 @@ TURNS = {  # its other values -> what turns a picture upright
 }
 # Formats whose header has the picture's size and orientation. A PNG's may follow the pixels, others
 # change their size as they load.
-TOLD_BY_HEADER = {"JPEG", "MPO", "TIFF", "WEBP", "GIF", "BMP", "PPM", "AVIF"}
+SIZED_BY_HEADER = {"JPEG", "MPO", "TIFF", "WEBP", "GIF", "BMP", "PPM", "AVIF"}
 TIFF_WIDTH, TIFF_HEIGHT = 0x0100, 0x0101  # tags
 
 
@@ -108,7 +108,7 @@ def orientation_of(image):
 
 def upright_size_of(image):
     """(height, width) that `rgb_of` will give, of most formats without decoding. `image` is just opened."""
-    if image.format not in TOLD_BY_HEADER:
+    if image.format not in SIZED_BY_HEADER:
         image.load()
     width, height = image.size
     if image.format == "TIFF":  # Pillow's size may be that of the turned picture already

@@ -122,7 +122,8 @@ def file_findings(dataset):
             return UNREADABLE, str(error)
         if size != tuple(record.size):
             (h, w), (height, width) = size, record.size
-            return RESIZED, f"{record.name} ({w}x{h}, the annotations say {width}x{height})"
+            before = "; before EXIF turns it?" if (h, w) == (width, height) else ""
+            return RESIZED, f"{record.name} ({w}x{h}, the annotations say {width}x{height}{before})"
         return (DARK, f"{record.name} ({remark})") if remark else None
 
     with concurrent.futures.ThreadPoolExecutor(READERS) as pool:

@@ -51,3 +51,11 @@ def test_an_unreadable_photo_is_counted_with_and_without_its_size(with_sizes, fo
     np.testing.assert_array_equal(dataset.records[0].boxes, corners)
     others = [record.size for record in dataset.records[1:]]
     assert others == [(96, 64), (64, 96), (64, 96), (96, 64), (64, 96)]
+
+
+def test_sizes_before_a_photo_is_turned_are_recognised(folder_config, coco_folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (96, 64)).save(coco_folder / "images" / "photo_0.png", exif=exif)  # 64x96 when turned
+    [told] = check_files(open_dataset(folder_config.data, "train"), folder_config.data)
+    assert str(told).endswith("photo_0.png (64x96, the annotations say 96x64; before EXIF turns it?)")
