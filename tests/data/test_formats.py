@@ -332,6 +332,14 @@ def test_folders_that_are_none(tmp_path, coco, coco_folder):
 
 
 @pytest.mark.parametrize("name", WRITERS)
+def test_a_photo_that_cannot_be_read_stands_in_nobodys_way(name, coco, coco_folder, tmp_path):
+    WRITERS[name](coco, coco_folder / "images", tmp_path / name)
+    next((tmp_path / name).rglob("*.png")).write_bytes(b"broken")
+    dataset = opened(tmp_path / name, holdout=1e-9)
+    assert len(dataset.records) + 1 == len(coco["images"])  # one is held out
+
+
+@pytest.mark.parametrize("name", WRITERS)
 def test_converted_to_coco_it_is_the_same(name, coco, coco_folder, tmp_path, capsys):
     WRITERS[name](coco, coco_folder / "images", tmp_path / name)
     convert(tmp_path / name, tmp_path / "json")

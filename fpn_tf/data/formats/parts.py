@@ -3,10 +3,9 @@
 import pathlib
 from typing import NamedTuple
 
-from PIL import Image
-
 from fpn_tf import photos
 from fpn_tf.errors import DataError, PhotoError
+from fpn_tf.photo_paths import photo_suffixes
 
 SHOWN = 3  # mistakes that a message names
 PART_NAMES = {
@@ -41,7 +40,7 @@ def part_of(name):
 
 def photos_below(folder):
     """The photos in a folder and the folders below it, sorted by path."""
-    known = Image.registered_extensions()
+    known = photo_suffixes()
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in known and p.is_file())
 
 
@@ -51,7 +50,7 @@ def photo_named(folder, name):
     if path.is_file():
         return path
     stem = path.with_suffix("") if path.suffix else path
-    known = Image.registered_extensions()
+    known = photo_suffixes()
     matches = (
         p for p in sorted(stem.parent.glob(f"{glob_literal(stem.name)}.*")) if p.suffix.lower() in known
     )
@@ -64,12 +63,12 @@ def glob_literal(text):
 
 
 def image_entry(number, path, folder):
-    """COCO's entry of a photo: its size is what the file tells, upright. Raises: DataError."""
-    try:
-        height, width = photos.upright_size(path)
-    except PhotoError as error:
-        raise DataError(str(error)) from None
+    """COCO's entry of a photo; without a size where it cannot be read, which is told with the others."""
     name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    try:
+        height, width = photos.header_of(path, path).size
+    except PhotoError:
+        return {"id": number, "file_name": name}
     return {"id": number, "file_name": name, "height": height, "width": width}
 
 

@@ -142,7 +142,7 @@ def _box(text, image):
     within = all(-OVERSHOOT <= value <= 1 + OVERSHOOT for value in numbers)  # NaN is not
     if category != int(category) or not (is_box or is_polygon) or not within:
         return None, None
-    size = np.array([image["width"], image["height"]], np.float64)
+    size = np.array([image.get("width", 1), image.get("height", 1)], np.float64)  # none if unreadable
     points = np.array(numbers).reshape(-1, 2)
     if is_box:
         center, sides = points
