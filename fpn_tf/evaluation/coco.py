@@ -6,6 +6,8 @@ import io
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from fpn_tf.data.dataset import class_labels
+
 METRICS = (
     "AP",
     "AP50",
@@ -32,7 +34,7 @@ def evaluate(coco, detections, image_ids=None):
 
     Returns:
         dict of the 12 METRICS, floats, -1 without an object to score by, and
-        `per_class`: class name -> AP.
+        `per_class`: class name -> AP; names that several classes have tell the id, "name (id 3)".
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
         truth = indexed(coco)
@@ -50,10 +52,11 @@ def evaluate(coco, detections, image_ids=None):
     # precision: [IoU thresholds, recalls, classes, areas, limits on detections]
     precision = scorer.eval["precision"][:, :, :, 0, -1]
     metrics["per_class"] = {}
-    for category in coco["categories"]:
-        values = precision[:, :, scorer.params.catIds.index(category["id"])]
+    names, ids = ([category[key] for category in coco["categories"]] for key in ("name", "id"))
+    for label, category in zip(class_labels(names, ids), ids):
+        values = precision[:, :, scorer.params.catIds.index(category)]
         values = values[values > -1]
-        metrics["per_class"][category["name"]] = float(values.mean()) if values.size else -1.0
+        metrics["per_class"][label] = float(values.mean()) if values.size else -1.0
     return metrics
 
 

@@ -5,14 +5,13 @@ import pathlib
 from fpn_tf import files
 from fpn_tf.assemble import adopt
 from fpn_tf.cluster import make_cluster
-from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import DataError
 from fpn_tf.evaluation import evaluator
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.modes.pictures import draw_pictures
 from fpn_tf.modes.scoring import detect_with_bar, print_metrics, score_and_write
 from fpn_tf.pretrained.model_dir import load_model_dir
-from fpn_tf.training.preparation import with_classes
+from fpn_tf.training.preparation import open_held_out, with_classes
 from fpn_tf.training.progress import console
 
 
@@ -31,7 +30,7 @@ def evaluate(model_dir, overrides, checkpoint):
     console.quiet = not cluster.is_chief
     with cluster.strategy.scope():
         config, model, step = load_model_dir(model_dir, overrides, checkpoint)
-    dataset = open_dataset(config.data, "eval")
+    dataset = open_held_out(config)
     config = _with_ids(config, dataset)
     adopt(model, config)
     detector = evaluator.make_detector(model, dataset, config, cluster)

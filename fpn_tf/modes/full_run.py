@@ -3,7 +3,6 @@
 import functools
 import pathlib
 
-from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import ConfigError
 from fpn_tf.evaluation import evaluator
 from fpn_tf.evaluation.kinds import KINDS
@@ -12,7 +11,7 @@ from fpn_tf.modes.pictures import draw_pictures
 from fpn_tf.modes.scoring import detect_with_bar, finished_metrics, print_metrics, score_and_write
 from fpn_tf.pretrained.model_dir import load_model_dir
 from fpn_tf.training import loop
-from fpn_tf.training.preparation import prepare
+from fpn_tf.training.preparation import open_held_out, prepare
 from fpn_tf.training.progress import console
 
 
@@ -28,7 +27,7 @@ def train_and_eval(config, model_dir, get_model=None):
         ConfigError: the held-out split has other categories than the training split.
     """
     cluster, config, dataset = prepare(config, model_dir)
-    held_out = open_dataset(config.data, "eval")
+    held_out = open_held_out(config)
     if held_out.class_names != dataset.class_names:
         raise ConfigError("data.eval_annotations: its categories differ from those of data.train_annotations")
 
