@@ -69,7 +69,7 @@ def boxes_of(width, height, count=40):
     """Boxes of one shape anywhere on a photo of 600 x 800."""
     random = np.random.default_rng(1)
     corner = random.uniform(0, (800 - width, 600 - height), (count, 2))
-    return np.concatenate([corner, corner + [width, height]], axis=1)
+    return np.concatenate([corner, corner + np.asarray([width, height])], axis=1)
 
 
 def check_remedies(text, boxes):

@@ -176,14 +176,12 @@ def test_boxes_that_are_the_whole_photo_are_told():
     assert all("repeat another" in what for what in texts)
 
 
-@pytest.mark.parametrize(
-    ("area", "told"), [(0, True), (5000, True), (1e12, True), (100, False), (None, False)]
-)
-def test_areas_that_do_not_fit_their_box(area, told):
+@pytest.mark.parametrize("area", [0, 5000, 1e12, 100, None])
+def test_areas_that_do_not_fit_their_box(area):
     coco = sound()
     coco["annotations"][4]["area"] = area
     what = "areas are 0 or larger than the box; AP_small, AP_medium and AP_large go by them"
-    assert findings(coco) == ({what: 1} if told else {})
+    assert findings(coco) == ({} if area in (100, None) else {what: 1})
 
 
 def test_a_photo_that_is_listed_twice():

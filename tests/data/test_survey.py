@@ -30,8 +30,10 @@ def test_findings(doubtful, coco_folder):
     dataset = open_dataset(doubtful.data, "train")
     told = [str(f) for f in annotation_findings(dataset)]
     assert told == [
-        "1 boxes have no area inside their photo, left out of training and evaluation: annotation 1 of image 100 (3, 4, 5, 0)",
-        "1 boxes reach outside their photo, clipped in training and scored as they are: annotation 2 of image 100 (-9, 2, 40, 20)",
+        "1 boxes have no area inside their photo, left out of training and evaluation: "
+        "annotation 1 of image 100 (3, 4, 5, 0)",
+        "1 boxes reach outside their photo, clipped in training and scored as they are: "
+        "annotation 2 of image 100 (-9, 2, 40, 20)",
         "1 classes without a box: none of these",
         "1 photos without a box: image 130",
     ]
