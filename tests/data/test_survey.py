@@ -10,6 +10,7 @@ from fpn_tf.data.findings import annotation_findings
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.data.survey import check_files, survey_of
 from fpn_tf.errors import DataError
+from fpn_tf.training.preparation import open_held_out
 
 
 @pytest.fixture
@@ -66,6 +67,24 @@ def test_counts(folder_config):
     assert dict(zip(*found.photo_aspects))["1.333 .. 2"] == 4  # 96 x 64
     assert dict(zip(*found.photo_aspects))["0.5 .. 0.75"] == 2
     assert sum(found.box_sides.counts) == 10
+
+
+def test_classes_of_one_name_are_counted_apart(folder_config, coco_folder):
+    path = coco_folder / "annotations.json"
+    coco = json.loads(path.read_text())
+    coco["categories"][2]["name"] = "red"
+    path.write_text(json.dumps(coco))
+    dataset = open_dataset(folder_config.data, "train")
+    counts = [sum(int((r.classes == number).sum()) for r in dataset.records) for number in (1, 2, 3)]
+    labels = ("red (id 7)", "green", "red (id 90)")
+    assert survey_of(dataset, folder_config).class_counts == dict(zip(labels, counts))
+
+
+def test_the_held_out_set_is_looked_at_too(doubtful, capsys):
+    assert len(open_held_out(doubtful).records) == 6
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["note, held-out set"] * 4
+    assert lines[0].endswith("left out of training and evaluation: annotation 1 of image 100 (3, 4, 5, 0)")
 
 
 def test_inspect_prints_and_writes(doubtful, tmp_path, capsys):
