@@ -5,7 +5,7 @@ Boxes are float [N, 4] as annotated, sizes float [N, 2] (width, height) of their
 
 import numpy as np
 
-FAR = 0.1  # of the photo's longer side: by as much slips of an annotator do not reach outside
+FAR = 0.05  # of the photo's longer side: by as much slips of an annotator do not reach outside
 OFTEN = 0.1  # share of the boxes: slips are fewer
 NEARLY_ALL = 0.95
 ENOUGH = 3  # boxes that a guess from some of them needs

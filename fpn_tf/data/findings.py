@@ -6,6 +6,7 @@ import unicodedata
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from fpn_tf.data import box_readings
 
@@ -37,6 +38,17 @@ def finding(what, items, in_words=str):
     return [Finding(what, len(items), tuple(map(in_words, items[:SHOWN])))] if len(items) else []
 
 
+def warn_of(dataset, source):
+    """Logs the Findings in a Dataset's annotations as warnings.
+
+    Args:
+        dataset: Dataset.
+        source: name of the annotations.
+    """
+    for each in annotation_findings(dataset):
+        logging.warning("%s: %s", source, each)
+
+
 def annotation_findings(dataset):
     """All Findings in a Dataset's annotations."""
     return box_findings(dataset) + double_findings(dataset) + absence_findings(dataset)
@@ -54,7 +66,7 @@ def box_findings(dataset):
     def of(mask, what):
         return finding(what, [annotations[i] for i in np.flatnonzero(mask)], _in_words)
 
-    shares = box_readings.are_shares(boxes, sizes)
+    shares = has_area & box_readings.are_shares(boxes, sizes)
     slivers = has_area & ~shares & (boxes[:, 2:].min(axis=1, initial=np.inf) < 1)
     areas = np.asarray([a["area"] for a in annotations], float)
     of_box = boxes[:, 2] * boxes[:, 3]
@@ -74,7 +86,7 @@ def box_findings(dataset):
     if whole.sum() >= max(MANY, len(boxes) / 2):
         findings += of(whole, "boxes are their whole photo: where objects are cannot be learned of them")
     return findings + of(
-        has_area & ((areas > AREA_SLACK * of_box + 1) | (areas == 0)),
+        has_area & ~shares & ((areas > AREA_SLACK * of_box + 1) | (areas == 0)),
         "areas are 0 or larger than the box; AP_small, AP_medium and AP_large go by them",
     )
 

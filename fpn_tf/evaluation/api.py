@@ -8,13 +8,14 @@ import numpy as np
 
 from fpn_tf import photos
 from fpn_tf.data import coco_folder
+from fpn_tf.data.findings import warn_of
 from fpn_tf.errors import DataError, PhotoError
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.structures import FilePath
 
 
 def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dict[str, Any]:
-    """Detects objects in every photo of a COCO-format set and scores them.
+    """Detects objects in every photo of a COCO-format set and scores them; logs what is doubtful there.
 
     Args:
         model: a detector of photos alone, such as `fpn_tf.FasterRCNN`. Where its preprocessor has no
@@ -36,6 +37,7 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
     (True, ['blue', 'green', 'red'])
     """
     dataset, kind = coco_folder.load(annotations, images), KINDS[model.kind]
+    warn_of(dataset, annotations)
     ids = _ids_of_classes(model, dataset, annotations) if kind.has_classes else None
     results, image_ids = [], []
     for index, record in enumerate(dataset.records):
