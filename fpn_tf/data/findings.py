@@ -68,8 +68,6 @@ def box_findings(dataset):
 
     shares = has_area & box_readings.are_shares(boxes, sizes)
     slivers = has_area & ~shares & (boxes[:, 2:].min(axis=1, initial=np.inf) < 1)
-    areas = np.asarray([a["area"] for a in annotations], float)
-    of_box = boxes[:, 2] * boxes[:, 3]
     reading, misread = box_readings.likelier_reading(boxes, sizes)
     findings = of(~has_area, "boxes have no area inside their photo, left out of training and evaluation")
     findings += of(
@@ -85,10 +83,10 @@ def box_findings(dataset):
     whole = has_area & np.all(np.abs(boxes - np.c_[0 * sizes, sizes]) <= TOLERANCE, axis=1)
     if whole.sum() >= max(MANY, len(boxes) / 2):
         findings += of(whole, "boxes are their whole photo: where objects are cannot be learned of them")
-    return findings + of(
-        has_area & ~shares & ((areas > AREA_SLACK * of_box + 1) | (areas == 0)),
-        "areas are 0 or larger than the box; AP_small, AP_medium and AP_large go by them",
-    )
+    areas, of_box = np.asarray([a["area"] for a in annotations], float), boxes[:, 2] * boxes[:, 3]
+    odd_areas = has_area & ~shares & ((areas > AREA_SLACK * of_box + 1) | (areas == 0))
+    what = "areas are 0 or larger than the box; AP_small, AP_medium and AP_large go by them"
+    return findings + of(odd_areas, what)
 
 
 def double_findings(dataset):

@@ -78,7 +78,7 @@ READINGS = {  # how the numbers are spoilt: what is asked
     "x2, y2 instead of width, height?": lambda x, y, w, h, *size: [x, y, x + w, y + h],
     "[y, x, height, width]: y before x?": lambda x, y, w, h, *size: [y, x, h, w],
     "[y1, x1, y2, x2]: y before x?": lambda x, y, w, h, *size: [y, x, y + h, x + w],
-    "the centre instead of the corner?": lambda x, y, w, h, *size: [x + w / 2, y + h / 2, w, h],
+    "middle instead of corner?": lambda x, y, w, h, *size: [x + w / 2, y + h / 2, w, h],
 }
 
 
@@ -144,6 +144,11 @@ def test_per_cent_and_pixels_of_smaller_photos_are_asked_about():
     assert what.endswith(quarter)
     small = findings(with_boxes(sound(), per_cent))  # photos of 64 x 96: they reach outside
     assert any("per cent instead of pixels?" in what for what in small)
+
+
+def test_pixels_of_larger_photos_are_asked_about():
+    texts = findings(with_boxes(sound(), lambda *box: [2.0 * v for v in box[:4]]))
+    assert any("pixels of larger photos: were they resized?" in what for what in texts)
 
 
 def test_a_single_box_outside_is_clipped_and_not_read_anew():
