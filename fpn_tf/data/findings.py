@@ -105,16 +105,24 @@ def absence_findings(dataset):
 def _doubled_photos(dataset):
     entries = collections.defaultdict(list)
     for record in dataset.records:
-        entries[os.path.normpath(record.name)].append(record)
-    twice = [(name, records) for name, records in entries.items() if len(records) > 1]
+        entries[_file_identity(record.name)].append(record)
+    twice = [records for records in entries.values() if len(records) > 1]
 
-    def in_words(pair):
-        name, records = pair
+    def in_words(records):
         images = ", ".join(f"{r.image_id} with {len(r.boxes)} boxes" for r in records[:SHOWN])
-        return f"{name} (images {images}{', ...' if len(records) > SHOWN else ''})"
+        return f"{records[0].name} (images {images}{', ...' if len(records) > SHOWN else ''})"
 
     what = "photos are listed twice or more: the boxes of one entry are background in the other"
     return finding(what, twice, in_words)
+
+
+def _file_identity(name):
+    """Equal for all paths and links to one file; of what is no file, the name."""
+    try:
+        status = os.stat(name)
+    except (OSError, ValueError):
+        return os.path.normpath(name)
+    return status.st_dev, status.st_ino
 
 
 def _doubled_boxes(dataset):

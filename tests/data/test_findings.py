@@ -204,6 +204,25 @@ def test_a_photo_that_is_listed_twice():
     )
 
 
+def test_links_to_a_photo_are_the_photo(tmp_path):
+    coco, folder = sound(photos=3), tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"p{number}.png").write_bytes(b"the same content is not the same photo")
+    (folder / "soft.png").symlink_to(folder / "p0.png")
+    (folder / "hard.png").hardlink_to(folder / "p1.png")
+    for number, name in enumerate(("soft.png", "hard.png")):
+        coco["images"].append({"id": 900 + number, "file_name": name, "width": 64, "height": 96})
+    coco_folder.check(coco, "a.json")
+    dataset = from_coco_dict(coco, None, lambda image: str(folder / image["file_name"]), None)
+    [twice, bare] = annotation_findings(dataset)
+    assert (twice.count, bare.count) == (2, 2)
+    assert [text.rsplit("/")[-1] for text in twice.first] == [
+        "p0.png (images 100 with 2 boxes, 900 with 0 boxes)",
+        "p1.png (images 101 with 2 boxes, 901 with 0 boxes)",
+    ]
+
+
 def test_every_photo_listed_twice_is_counted():
     coco = sound()
     coco["images"] += [image | {"id": image["id"] + 1000} for image in coco["images"]]
