@@ -4,6 +4,7 @@ import math
 import pathlib
 
 from fpn_tf import photos
+from fpn_tf.data.categories import in_words
 from fpn_tf.data.dataset import NO_FIELDS, from_coco_dict
 from fpn_tf.errors import DataError, PhotoError
 from fpn_tf.files import read_json
@@ -76,16 +77,18 @@ def check(coco, name):
     _raise_all(name, [_bad_entries(coco["annotations"], "annotations", _bad_annotation)])
     _raise_all(name, [_repeated(coco, key) for key in ("categories", "images", "annotations")])
 
-    image_ids = {image["id"] for image in coco["images"]}
-    category_ids = {category["id"] for category in coco["categories"]}
+    image_ids = dict.fromkeys(image["id"] for image in coco["images"])
+    categories = {category["id"]: category["name"] for category in coco["categories"]}
     orphans, unknown, shapeless = [], [], []
     for i, annotation in enumerate(coco["annotations"]):
         where = f"annotations[{i}] (id {annotation.get('id')})"
         image, category, box = (annotation.get(key) for key in ("image_id", "category_id", "bbox"))
         if not _is_whole(image) or image not in image_ids:
-            orphans.append(f"{where}: image_id = {image} is no image's id")
-        if not _is_whole(category) or category not in category_ids:
-            unknown.append(f"{where}: category_id = {category} is none of the ids in 'categories'")
+            known = "" if orphans else f" ({in_words(image_ids)})"
+            orphans.append(f"{where}: image_id = {image} is no image's id{known}")
+        if not _is_whole(category) or category not in categories:
+            known = "" if unknown else f" ({in_words(categories)})"
+            unknown.append(f"{where}: category_id = {category} is none of the ids in 'categories'{known}")
         if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
             shapeless.append(f"{where}: bbox = {box}; expected [x, y, width, height], four finite numbers")
     _raise_all(name, [orphans, unknown, shapeless])

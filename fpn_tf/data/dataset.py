@@ -83,6 +83,26 @@ def check_truth_fields(truth_fields):
             raise DataError(f"truth field '{name}': dtype {field.dtype}: expected one of numbers or bool")
 
 
+def clipped(boxes, limits):
+    """COCO's boxes as corners inside their photo.
+
+    Args:
+        boxes: [G, 4] x, y, width, height in pixels of the photo.
+        limits: [4], or [G, 4], the photo's width, height, width, height.
+
+    Returns:
+        float32 [G, 4] (x1, y1, x2, y2).
+    """
+    corners = np.asarray(boxes, np.float32).reshape(-1, 4)
+    corners[:, 2:] += corners[:, :2]
+    return np.clip(corners, 0, limits).astype(np.float32)
+
+
+def has_area(corners):
+    """bool [G]: which of the boxes [G, 4] of `clipped` are learnt from and scored."""
+    return np.all(corners[:, 2:] > corners[:, :2], axis=1)
+
+
 def from_coco_dict(coco, read_bytes_of, name, read_size_of, truth_fields=NO_FIELDS, source="annotations"):
     """A Dataset from ground truth in COCO's form.
 
@@ -111,10 +131,8 @@ def from_coco_dict(coco, read_bytes_of, name, read_size_of, truth_fields=NO_FIEL
     records, mistakes = [], []
     for image in coco["images"]:
         annotations = [annotation for _, annotation in by_image[image["id"]]]
-        corners = np.asarray([a["bbox"] for a in annotations], np.float32).reshape(-1, 4)
-        corners[:, 2:] += corners[:, :2]
-        corners = np.clip(corners, 0, [image["width"], image["height"]] * 2).astype(np.float32)
-        good = np.all(corners[:, 2:] > corners[:, :2], axis=1)
+        corners = clipped([a["bbox"] for a in annotations], [image["width"], image["height"]] * 2)
+        good = has_area(corners)
         classes = np.asarray([class_of[a["category_id"]] for a in annotations], np.int32)
         size = (image["height"], image["width"])
         kept = [entry for entry, is_good in zip(by_image[image["id"]], good) if is_good]
