@@ -9,6 +9,7 @@ from fpn_tf import photos
 from fpn_tf.data import coco_folder
 from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, unknown_note
 from fpn_tf.errors import DataError, PhotoError
+from fpn_tf.evaluation.ground_truth import left_out_note
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.structures import FilePath
 
@@ -37,9 +38,11 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
     >>> 0 <= metrics["AP"] <= 1, sorted(metrics["per_class"])
     (True, ['blue', 'green', 'red'])
     """
-    dataset, kind = coco_folder.load(annotations, images), KINDS[model.kind]
+    dataset, kind, notes = coco_folder.load(annotations, images), KINDS[model.kind], ()
     if kind.has_classes:
-        dataset = _in_classes_of_model(dataset, model, annotations)
+        dataset, notes = _in_classes_of_model(dataset, model, annotations)
+    for note in filter(None, (*notes, left_out_note(dataset.coco, annotations))):
+        logging.warning("%s", note)
     results, image_ids = [], []
     for index, record in enumerate(dataset.records):
         try:
@@ -53,14 +56,11 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
 
 
 def _in_classes_of_model(dataset, model, source):
-    """The Dataset in the model's classes: by name or id, or in order where it has neither."""
+    """(Dataset in the model's classes, notes): by name or id, or in order where the model has neither."""
     ids, names = model.preprocessor.category_ids, model.preprocessor.class_names
     known = known_by(ids, names, model.num_classes)
     if not ids and not names and len(known) == len(dataset.category_ids):
-        return in_classes_of(dataset, known, dict(zip(dataset.category_ids, known)))
+        return in_classes_of(dataset, known, dict(zip(dataset.category_ids, known))), ()
     matching = matched(known, categories_of(dataset), str(source))
     dataset = in_classes_of(dataset, known, matching.ids)
-    for note in (*matching.notes, unknown_note(dataset.coco, known, str(source))):
-        if note:
-            logging.warning("%s", note)
-    return dataset
+    return dataset, (*matching.notes, unknown_note(dataset.coco, known, str(source)))
