@@ -466,7 +466,7 @@ CASES = {
         nothing,
         [*TRAIN, NEW],
         ["model.kind=segment_proposals", "data.segments=true"],
-        "annotations[0] (id 1): segmentation = None; expected polygons or a run-length code",
+        "annotation 1 of image 100: segmentation = null; expected polygons or a run-length code",
     ),
     "segments of no use": (
         nothing,

@@ -5,6 +5,7 @@ import io
 
 from pycocotools.cocoeval import COCOeval
 
+from fpn_tf.data.dataset import class_labels
 from fpn_tf.evaluation.ground_truth import indexed_pair
 
 LIMITS = [1, 10, 100]  # detections of each class in a photo, of AR1, AR10 and all other METRICS
@@ -37,7 +38,8 @@ def evaluate(coco, detections, image_ids=None, limit=LIMITS[-1]):
 
     Returns:
         dict of the 12 METRICS, floats, -1 without an object to score by; above 100 of
-        `further_metrics(limit)`; and `per_class`: class name -> AP.
+        `further_metrics(limit)`; and `per_class`: class name -> AP; names that several classes have
+        tell the id, "name (id 3)".
     """
     scorer = _scored(coco, detections, image_ids, sorted({*LIMITS, max(limit, LIMITS[-1])}))
     metrics = {name: float(value) for name, value in zip(METRICS, scorer.stats)}
@@ -46,10 +48,10 @@ def evaluate(coco, detections, image_ids=None, limit=LIMITS[-1]):
     if limit > LIMITS[-1]:
         further = _mean(precision[..., -1]), _mean(recall[..., -1])
         metrics |= dict(zip(further_metrics(limit), further))
-    ids = sorted(category["id"] for category in coco["categories"])
+    names, ids = ([category[key] for category in coco["categories"]] for key in ("name", "id"))
     metrics["per_class"] = {
-        name: _mean(precision[:, :, ids.index(category["id"]), len(LIMITS) - 1])
-        for name, category in zip(_row_names(coco["categories"]), coco["categories"])
+        label: _mean(precision[:, :, sorted(ids).index(category), LIMITS.index(100)])
+        for label, category in zip(class_labels(names, ids), ids)
     }
     return metrics
 
@@ -85,12 +87,6 @@ def _mean(values):
     """The mean where there is something to score by; -1 without."""
     values = values[values > -1]
     return float(values.mean()) if values.size else -1.0
-
-
-def _row_names(categories):
-    """The classes' names, with their ids where a name occurs twice."""
-    names = [category["name"] for category in categories]
-    return [n if names.count(n) == 1 else f"{n} ({c['id']})" for n, c in zip(names, categories)]
 
 
 def as_results(image_id, detections, size=None):

@@ -5,11 +5,10 @@ into the dicts that it is given, and some of its versions want more in a file th
 given copies of what it reads and no more.
 """
 
-import numpy as np
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
-from fpn_tf.data.dataset import clipped, has_area
+from fpn_tf.data.dataset import clipped_corners, have_area
 
 
 def indexed_pair(coco, results, image_ids=None, overlap="bbox"):
@@ -73,11 +72,7 @@ def without_area(coco):
     Returns:
         bool [A], of `annotations`.
     """
-    sizes = {
-        image["id"]: (image.get("width") or np.inf, image.get("height") or np.inf) for image in coco["images"]
-    }
-    limits = np.asarray([sizes[a["image_id"]] * 2 for a in coco["annotations"]], np.float64).reshape(-1, 4)
-    return ~has_area(clipped([a["bbox"] for a in coco["annotations"]], limits))
+    return ~have_area(clipped_corners(coco))
 
 
 def left_out_note(coco, source):

@@ -46,8 +46,9 @@ def as_scored(dataset, config):
             unknown_note(truth or dataset.coco, known, source),
             limit_note(config.eval.max_detections, "eval.max_detections"),
         ]
-    dataset = dataclasses.replace(dataset, coco=truth or dataset.coco)
-    notes.append(left_out_note(dataset.coco, source))
+    if truth:
+        dataset = dataclasses.replace(dataset, coco=truth)
+        notes.append(left_out_note(truth, f"eval.annotations={official}"))
     return dataset, [note for note in notes if note]
 
 

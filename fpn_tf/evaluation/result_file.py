@@ -1,17 +1,13 @@
 """A file of detections in COCO's result format, scored against a file of annotations."""
 
 import collections
-import json
-import sys
 
 from fpn_tf import files
 from fpn_tf.data.categories import in_words
-from fpn_tf.data.coco_folder import SHOWN, check, check_lists
+from fpn_tf.data.coco_folder import SHOWN, check, check_lists, is_box, is_number, shown
 from fpn_tf.errors import DataError
 from fpn_tf.evaluation import coco
 from fpn_tf.evaluation.ground_truth import left_out_note
-
-TEXT_LENGTH = 60  # characters of a value that a message shows
 
 
 def score_files(detections, annotations):
@@ -71,16 +67,16 @@ def read_results(path, truth, annotations):
     fields = {
         "image_id": (_is_among(image_ids), f"an image of {annotations}: {in_words(image_ids)}"),
         "category_id": (_is_among(categories), f"a category of {annotations}: {in_words(categories)}"),
-        "bbox": (_is_box, "[x, y, width, height], finite numbers, no size below 0"),
-        "score": (_is_number, "a finite number"),
+        "bbox": (_is_sound_box, "[x, y, width, height], finite numbers, no size below 0"),
+        "score": (is_number, "a finite number"),
     }
     lacking = [(i, entry, _absent(entry, fields)) for i, entry in enumerate(results)]
-    no_results = [f"[{i}] = {_short(entry)} has no {key}" for i, entry, key in lacking if key]
+    no_results = [f"[{i}] = {shown(entry)} has no {key}" for i, entry, key in lacking if key]
     _raise_all(path, [(no_results, f"an object with {', '.join(fields)}")])
     mistakes = [
         (
             [
-                f"[{i}].{key} = {_short(entry[key])}"
+                f"[{i}].{key} = {shown(entry[key])}"
                 for i, entry in enumerate(results)
                 if not is_right(entry[key])
             ],
@@ -107,21 +103,10 @@ def _absent(entry, keys):
     return next((key for key in keys if not isinstance(entry, dict) or key not in entry), None)
 
 
-def _short(value):
-    """A value of JSON for a message."""
-    text = json.dumps(value)
-    return text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + "..."
-
-
 def _is_among(ids):
     """A function that tells whether a value is one of the ids: a whole number."""
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and value in ids
 
 
-def _is_number(value):
-    """Whether a value is a finite number. An int may have more digits than a float can hold."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _is_box(value):
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value)) and min(value[2:]) >= 0
+def _is_sound_box(value):
+    return is_box(value) and min(value[2:]) >= 0

@@ -5,14 +5,13 @@ import pathlib
 from fpn_tf import files
 from fpn_tf.assemble import adopt
 from fpn_tf.cluster import make_cluster
-from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.evaluation import evaluator, result_file
 from fpn_tf.evaluation.held_out import as_scored
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.modes.pictures import draw_pictures
 from fpn_tf.modes.scoring import detect_with_bar, print_metrics, print_notes, score_and_write
 from fpn_tf.pretrained.model_dir import load_model_dir
-from fpn_tf.training.preparation import with_classes
+from fpn_tf.training.preparation import open_held_out, with_classes
 from fpn_tf.training.progress import console
 
 
@@ -31,7 +30,7 @@ def evaluate(model_dir, overrides, checkpoint):
     console.quiet = not cluster.is_chief
     with cluster.strategy.scope():
         config, model, step = load_model_dir(model_dir, overrides, checkpoint)
-    dataset = open_dataset(config.data, "eval")
+    dataset = open_held_out(config)
     if _lacks_classes(config) and len(dataset.category_ids) == config.model.num_classes:
         config = with_classes(config, dataset)
     adopt(model, config)

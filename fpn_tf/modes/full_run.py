@@ -3,7 +3,6 @@
 import functools
 import pathlib
 
-from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.evaluation import evaluator
 from fpn_tf.evaluation.held_out import as_scored
 from fpn_tf.evaluation.kinds import KINDS
@@ -18,7 +17,7 @@ from fpn_tf.modes.scoring import (
 )
 from fpn_tf.pretrained.model_dir import load_model_dir
 from fpn_tf.training import loop
-from fpn_tf.training.preparation import prepare
+from fpn_tf.training.preparation import open_held_out, prepare
 from fpn_tf.training.progress import console
 
 
@@ -34,7 +33,7 @@ def train_and_eval(config, model_dir, get_model=None):
         DataError: the classes of the held-out split are not those of the training split.
     """
     cluster, config, dataset = prepare(config, model_dir)
-    held_out, notes = as_scored(open_dataset(config.data, "eval"), config)
+    held_out, notes = as_scored(open_held_out(config), config)
     print_notes(notes)
 
     @functools.cache

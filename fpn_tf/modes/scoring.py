@@ -1,12 +1,12 @@
 """Detections over a whole data set, and the metrics that are made of them."""
 
 import itertools
-import json
 import time
 
 import rich.box
 import rich.table
 
+from fpn_tf import files
 from fpn_tf.evaluation import evaluator
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.training.progress import console, progress_bar
@@ -82,7 +82,7 @@ def finished_metrics(path, step):
         step: the step of the checkpoint.
     """
     try:
-        metrics = json.loads(path.read_text())
+        metrics = files.json_of(path.read_bytes())
     except (OSError, ValueError):
         return None
     return metrics if metrics.get("step") == step else None
