@@ -30,7 +30,7 @@ def evaluate(coco, proposals, image_ids=None, overlap="bbox"):
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
         category = coco["categories"][0]["id"]  # any: classes are pooled
-        results = [proposal | {"category_id": category} for proposal in proposals]
+        results = (proposal | {"category_id": category} for proposal in proposals)
         scorer = COCOeval(*indexed_pair(coco, results, image_ids, overlap), overlap)
         scorer.params.useCats = 0
         scorer.params.maxDets = list(LIMITS)

@@ -169,7 +169,7 @@ def test_a_model_of_boxes_alone_asks_for_no_classes(trained_config, coco_folder)
             ),
             "has no image 100 (6 such)",
         ),
-        (lambda c: c["annotations"][1].update(bbox=None), "annotations[1] (id 2): bbox = None"),
+        (lambda c: c["annotations"][1].update(bbox=None), "annotations[1] (id 2): bbox = null"),
         (lambda c: c.pop("categories"), "no list 'categories'"),
     ],
 )
