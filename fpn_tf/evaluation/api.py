@@ -9,8 +9,8 @@ from fpn_tf import photos
 from fpn_tf.data import coco_folder
 from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, unknown_note
 from fpn_tf.errors import DataError, PhotoError
-from fpn_tf.evaluation.ground_truth import left_out_note
 from fpn_tf.evaluation.kinds import KINDS
+from fpn_tf.evaluation.numbering import left_out_note
 from fpn_tf.structures import FilePath
 
 

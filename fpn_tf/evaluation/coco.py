@@ -6,7 +6,7 @@ import io
 from pycocotools.cocoeval import COCOeval
 
 from fpn_tf.data.dataset import class_labels
-from fpn_tf.evaluation.ground_truth import indexed_pair
+from fpn_tf.evaluation.numbering import indexed_pair
 
 LIMITS = [1, 10, 100]  # detections of each class in a photo, of AR1, AR10 and all other METRICS
 METRICS = (

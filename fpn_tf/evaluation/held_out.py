@@ -6,8 +6,8 @@ from fpn_tf.data import segments
 from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, renumbered, unknown_note
 from fpn_tf.errors import DataError
 from fpn_tf.evaluation.coco import limit_note
-from fpn_tf.evaluation.ground_truth import left_out_note
 from fpn_tf.evaluation.kinds import KINDS
+from fpn_tf.evaluation.numbering import left_out_note
 from fpn_tf.evaluation.result_file import read_truth
 
 
@@ -29,7 +29,8 @@ def as_scored(dataset, config):
             wrong or do not have the data set's images.
     """
     data, official = config.data, config.eval.annotations
-    source = f"data.eval_annotations={data.eval_annotations}" if data.eval_annotations else data.tfds_name
+    key = "eval_annotations" if data.eval_annotations else "tfds_name"
+    source = f"data.{key}={getattr(data, key)}"
     truth = _official_truth(official, dataset, data.segments) if official else None
     notes = []
     if KINDS[config.model.kind].has_classes:

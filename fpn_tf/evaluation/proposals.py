@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools.cocoeval import COCOeval
 
 from fpn_tf.data import segments
-from fpn_tf.evaluation.ground_truth import indexed_pair
+from fpn_tf.evaluation.numbering import indexed_pair
 
 LIMITS = (100, 1000)  # proposals per image
 SIZES = ("", "_small", "_medium", "_large")  # in the order of pycocotools' areas

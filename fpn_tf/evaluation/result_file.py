@@ -7,7 +7,7 @@ from fpn_tf.data.categories import in_words
 from fpn_tf.data.coco_folder import SHOWN, check, check_lists, is_box, is_number, shown
 from fpn_tf.errors import DataError
 from fpn_tf.evaluation import coco
-from fpn_tf.evaluation.ground_truth import left_out_note
+from fpn_tf.evaluation.numbering import left_out_note
 
 
 def score_files(detections, annotations):

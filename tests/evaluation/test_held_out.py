@@ -54,6 +54,12 @@ def named(*names):
     return change
 
 
+def of_other_images(coco):
+    coco["annotations"].clear()
+    for image in coco["images"]:
+        image["id"] += 1
+
+
 def perfect_detections(folder):
     """Of the folder as it was drawn, in the ids of the training set: {index: Detections}."""
     coco = json.loads((folder / "annotations.json").read_text())
@@ -163,12 +169,8 @@ def test_a_model_of_boxes_alone_asks_for_no_classes(trained_config, coco_folder)
     ("change", "message"),
     [
         (lambda c: [i.update(id=i["id"] + 1) for i in c["images"]], "is no image's id (101, 111"),
-        (
-            lambda c: (
-                [e.clear() for e in [c["annotations"]]] + [i.update(id=i["id"] + 1) for i in c["images"]]
-            ),
-            "has no image 100 (6 such)",
-        ),
+        (lambda c: (c["images"].clear(), c["annotations"].clear()), "'images' is empty"),
+        (of_other_images, "has no image 100 (6 such); expected the ids of the evaluated photos"),
         (lambda c: c["annotations"][1].update(bbox=None), "annotations[1] (id 2): bbox = null"),
         (lambda c: c.pop("categories"), "no list 'categories'"),
     ],
@@ -189,11 +191,11 @@ def test_what_is_not_scored_or_not_counted_is_told(trained_config, coco_folder):
         )
 
     path = write(coco_folder, "other.json", change)
-    changes = {"data.eval_annotations": str(path), "eval.max_detections": 300}
+    changes = {"eval.annotations": str(path), "eval.max_detections": 300}
     metrics, notes = scored(config_lib.replace(trained_config, **changes), coco_folder)
     assert metrics["AP"] == metrics["AP_at_300"] == metrics["AR300"] == 1.0
     assert notes == [
         "eval.max_detections: AP counts the best 100 detections of a class in a photo, as COCO's does; "
         "AP_at_300 and AR300 count up to 300",
-        f"data.eval_annotations={path}: 1 boxes without area inside their photo are not scored",
+        f"eval.annotations={path}: 1 boxes without area inside their photo are not scored",
     ]

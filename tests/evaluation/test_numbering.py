@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fpn_tf.evaluation import coco, proposals
-from fpn_tf.evaluation.ground_truth import left_out_note, without_area
+from fpn_tf.evaluation.numbering import left_out_note, without_area
 
 IMAGES, CATEGORIES = (930, 7, 12, 400), (90, 3, 7)  # in the order of a file
 

@@ -20,8 +20,8 @@ def indexed_pair(coco, results, image_ids=None, overlap="bbox"):
 
     Args:
         coco: ground truth as a COCO dict; areas may be absent.
-        results: an iterable of COCO results: dicts of image_id, category_id, bbox [x, y, w, h], score, and for
-            segments a segmentation. Those of other images or categories are left out.
+        results: an iterable of COCO results, dicts of image_id, category_id, bbox [x, y, w, h], score,
+            and for segments a segmentation. Those of other images or categories are left out.
         image_ids: the images to score; None for all.
         overlap: "bbox", or "segm" for segments.
 
