@@ -324,7 +324,7 @@ CASES = {
         annotations(lambda c: c["annotations"][0].update(category_id=5, bbox="x")),
         [*TRAIN, NEW],
         [],
-        "none of the ids in 'categories' (7: red, 3: green, 90: blue); annotations[0] (id 1): bbox = x",
+        "none of the ids in 'categories' (7: red, 3: green, 90: blue); annotations[0] (id 1): bbox = \"x\"",
     ),
     "nothing to learn": (
         annotations(lambda c: c["annotations"].clear()),
