@@ -26,7 +26,7 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
 
     Returns:
         COCO's 12 numbers by name, and `per_class`: class name -> AP; of a model that may find N > 100
-        objects in a photo also `AP_at_N` and `ARN`, which count as many; of an RPN the recall of its boxes.
+        objects in a photo also AP_at_N and ARN, which count as many; of an RPN the recall of its boxes.
 
     Raises:
         DataError: a file that is absent or wrong, or other classes than the model's; one line.
