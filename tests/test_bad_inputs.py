@@ -567,6 +567,7 @@ def test_a_cluster_that_cannot_be(main_here, run, tmp_path, monkeypatch, tf_conf
     assert errors.count("error: ") == 1
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_odd_photos_are_no_mistake(run, tmp_path, main_here, caplog):
     """One pixel; a line of 20,000; and one too large to be true, which is passed over."""
     (tmp_path / "photos").mkdir()

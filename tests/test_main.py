@@ -1,5 +1,7 @@
 """The command line, as a user types it."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -8,8 +10,8 @@ import sys
 import types
 
 import pytest
-from commands import ROOT, SMALL, main
-from conftest import folder_overrides, make_coco_folder
+from commands import ROOT, SMALL
+from conftest import folder_overrides, make_coco_folder, run_main
 from PIL import Image
 
 from fpn_tf import command
@@ -35,11 +37,11 @@ def trained(tmp_path_factory):
     (root / "held_out.json").write_text(json.dumps(coco))
     model_dir = root.parent / "run"
     overrides = [*QUICK, *folder_overrides(root), "data.eval_annotations=held_out.json"]
-    status, output, errors = main(
-        "--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}", overrides=overrides
-    )
-    assert status == 0, output + errors
-    return root, model_dir, output
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        flags = ("--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}")
+        assert run_main(*flags, overrides=overrides) == 0
+    return root, model_dir, output.getvalue()
 
 
 def test_train_and_eval_leaves_everything_behind(trained):
