@@ -157,12 +157,12 @@ def draw_record(photo, record, names):
     Args:
         photo: uint8 [H, W, 3].
         record: its `fpn_tf.data.dataset.Record`.
-        names: the names of classes 1..K.
+        names: the names of classes 1..K; the record may have further ones.
 
     Returns:
         PIL.Image.
     """
-    labels = [names[c - 1] for c in record.classes]
+    labels = [names[c - 1] if c <= len(names) else "no class of the model" for c in record.classes]
     return draw_boxes(photo, record.boxes, labels, [class_color(c - 1) for c in record.classes])
 
 

@@ -230,12 +230,12 @@ CASES = {
         "model.num_classes=5: the training data has 3 classes",
     ),
     "classes of the held-out data": (
-        lambda root, tmp: annotations(lambda c: c["categories"].reverse())(
-            shutil.copytree(root, tmp / "held"), tmp
-        ),
+        lambda root, tmp: annotations(
+            lambda c: [e.update(name=n) for e, n in zip(c["categories"], ("green", "cyan", "blue"))]
+        )(shutil.copytree(root, tmp / "held"), tmp),
         ["--mode=train_and_eval", "--experiment=coco_r50_fpn_1x", NEW],
         ["data.eval_annotations={tmp}/held/annotations.json"],
-        "data.eval_annotations: its categories differ",
+        "has the classes 7: green, 3: cyan, 90: blue; the model has 7: red, 3: green, 90: blue; expected",
     ),
     "backbone absent": (
         nothing,
@@ -324,7 +324,7 @@ CASES = {
         annotations(lambda c: c["annotations"][0].update(category_id=5, bbox="x")),
         [*TRAIN, NEW],
         [],
-        "is none of the ids in 'categories', 7, 3, 90; annotations[0] (id 1).bbox = \"x\": expected [x",
+        "none of the ids in 'categories' (7: red, 3: green, 90: blue); annotations[0] (id 1).bbox = \"x\"",
     ),
     "nothing to learn": (
         annotations(lambda c: c["annotations"].clear()),
@@ -359,15 +359,20 @@ CASES = {
         results({k: v for k, v in GOOD.items() if k != "score"}),
         SCORE,
         [],
-        "found.json: [0] has no 'score'",
+        "has no score: expected an object with",
     ),
     "detection of another image": (
         results(GOOD | {"image_id": 1}),
         SCORE,
         [],
-        "[0].image_id = 1 is no image of",
+        "[0].image_id = 1: expected an image of",
     ),
-    "detection is no object": (results(5), SCORE, [], "found.json: [0] = 5: expected"),
+    "detection is no object": (
+        results(5),
+        SCORE,
+        [],
+        "found.json: [0] = 5 has no image_id: expected an object",
+    ),
     "truth of another form": (
         lambda root, tmp: (results(GOOD)(root, tmp), annotations(lambda c: c.pop("images"))(root, tmp)),
         SCORE,
@@ -380,7 +385,7 @@ CASES = {
         ),
         ["--mode=eval", OLD],
         ["eval.annotations={tmp}/official/annotations.json"],
-        "eval.annotations: has no image",
+        "official/annotations.json: annotations[0] (id 1): image_id = 100 is no image's id (101, 111",
     ),
     "benchmark of no classes": (
         nothing,

@@ -7,12 +7,12 @@ import pathlib
 import numpy as np
 
 from fpn_tf import photos
+from fpn_tf.data.categories import in_words
 from fpn_tf.data.dataset import NO_FIELDS, from_coco_dict
 from fpn_tf.errors import DataError, PhotoError
 from fpn_tf.files import path_in, read_json
 
 SHOWN = 3  # offenders of a kind that a message names
-LISTED = 20  # ids that a message names
 LONGEST = 40  # characters of a value in a message
 LARGEST = float(np.finfo(np.float32).max)  # of a number in a box
 INT32, INT64 = (range(-(2**bits), 2**bits) for bits in (31, 63))
@@ -156,9 +156,8 @@ def _bad_annotation(annotation):
 
 def _bad_references(coco):
     """Three lists of messages: annotations of no image, of no category, and without a box."""
-    image_ids = {image["id"] for image in coco["images"]}
-    category_ids = {category["id"]: None for category in coco["categories"]}
-    known = ", ".join(map(str, list(category_ids)[:LISTED])) + (", ..." if len(category_ids) > LISTED else "")
+    image_ids = dict.fromkeys(image["id"] for image in coco["images"])
+    categories = {category["id"]: category["name"] for category in coco["categories"]}
     orphans, unknown, shapeless = [], [], []
     for i, annotation in enumerate(coco["annotations"]):
         where = f"annotations[{i}] (id {annotation.get('id')})"
@@ -166,11 +165,13 @@ def _bad_references(coco):
         if not _is_whole(image):
             orphans.append(f"{where}{_unlike(annotation, 'image_id', 'a whole number')}")
         elif image not in image_ids:
-            orphans.append(f"{where}: image_id = {image} is no image's id")
+            known = "" if orphans else f" ({in_words(image_ids)})"  # once in a line
+            orphans.append(f"{where}: image_id = {image} is no image's id{known}")
         if not _is_whole(category):
             unknown.append(f"{where}{_unlike(annotation, 'category_id', 'a whole number')}")
-        elif category not in category_ids:
-            unknown.append(f"{where}: category_id = {category} is none of the ids in 'categories', {known}")
+        elif category not in categories:
+            known = "" if unknown else f" ({in_words(categories)})"
+            unknown.append(f"{where}: category_id = {category} is none of the ids in 'categories'{known}")
         if not is_box(box):
             expected = "[x, y, width, height], four finite numbers"
             shapeless.append(f"{where}{_unlike(annotation, 'bbox', expected)}")
