@@ -38,7 +38,7 @@ def matched(known: Categories, given: Categories, source: str) -> Matching:
     Raises:
         DataError: neither way is certain; the line lists the classes of both.
     """
-    ids = _by_name(known, given, str) or _by_name(known, given, _folded)
+    ids = _by_name(known, given, str) or _by_name(known, given, folded)
     note = f"{source}: has other ids than the model; classes are matched by name"
     notes = (note,) if any(ids[category] != category for category in ids) else ()
     if not ids:
