@@ -13,6 +13,7 @@ from fpn_tf.geometry.boxes import cell_anchors
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # COCO's, by area
 REACHED = 0.5  # IoU: a box with no such anchor is hardly proposed
 UNREMARKED = 0.05  # share of the boxes that no anchor needs to reach
+WORTHWHILE = 0.75  # of the share without an anchor: a change that leaves more is no remedy
 FACTORS = (2 / 3, 3 / 2, 1 / 2, 2, 1 / 3, 3, 1 / 4, 4, 1 / 8, 8)  # of sizes, the nearest to 1 first
 RATIOS = ((0.25, 0.5, 1.0, 2.0, 4.0), (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0))
 SAMPLE = 5000  # boxes that decide which change helps
@@ -116,21 +117,21 @@ def anchor_findings(dataset, config):
         return f"one of image {image_ids[row]}, {width:.4g} x {height:.4g} pixels as shown"
 
     share = len(missed) / len(boxes)
-    remedies = "".join(f"; with {text} {left:.0%}" for text, left in _remedies(records, config, share))
+    remedies = "".join(f"; {left:.0%} with {text}" for text, left in _remedies(records, config, share))
     return finding(f"boxes ({share:.0%}) have no anchor of IoU {REACHED}{remedies}", missed, in_words)
 
 
 def _remedies(records, config, share):
     """The best change of each kind, as (overrides in words, share of boxes that is left without an anchor).
 
-    Only those that leave at most half of `share`.
+    Only those that leave less than `WORTHWHILE` of `share`.
     """
     records = _thinned(records)
     best = []
     for candidates in _changes(config):
         tried = [(changes, _missed_share(records, config, changes)) for changes in candidates]
         changes, left = min(tried, key=lambda pair: round(pair[1], 2), default=(None, 1.0))
-        if left <= share / 2:
+        if left < WORTHWHILE * share:
             best.append((", ".join(f"{key}={_in_words(value)}" for key, value in changes.items()), left))
     return best
 

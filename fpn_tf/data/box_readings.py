@@ -5,8 +5,9 @@ Boxes are float [N, 4] as annotated, sizes float [N, 2] (width, height) of their
 
 import numpy as np
 
-FAR = 0.1  # of the photo's longer side: by as much slips of an annotator do not reach outside
+FAR = 0.05  # of the photo's longer side: by as much slips of an annotator do not reach outside
 OFTEN = 0.1  # share of the boxes: slips are fewer
+MOSTLY = 1 / 3  # share of the boxes: photos of another size
 NEARLY_ALL = 0.95
 ENOUGH = 3  # boxes that a guess from some of them needs
 X1Y1X2Y2 = "[x1, y1, x2, y2]: x2, y2 instead of width, height?"
@@ -22,17 +23,18 @@ def _of_centres(boxes):
     return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
 
 
+def _of_shares(boxes, sizes):
+    return corners(boxes) * np.tile(sizes, 2) / 100
+
+
 READINGS = {  # (boxes, sizes) -> corners
     X1Y1X2Y2: lambda boxes, sizes: boxes,
     "[y, x, height, width]: y before x?": lambda boxes, sizes: corners(boxes[:, [1, 0, 3, 2]]),
     "[y1, x1, y2, x2]: y before x?": lambda boxes, sizes: boxes[:, [1, 0, 3, 2]],
-    "[x, y, width, height] around x, y: the centre instead of the corner?": lambda boxes, sizes: _of_centres(
-        boxes
-    ),
-    "shares of 100: per cent instead of pixels?": lambda boxes, sizes: (
-        corners(boxes) * np.tile(sizes, 2) / 100
-    ),
+    "[middle x, middle y, width, height]: middle instead of corner?": lambda boxes, sizes: _of_centres(boxes),
+    "shares of 100: per cent instead of pixels?": _of_shares,
 }
+LARGER_PHOTOS = "pixels of larger photos: were they resized?"
 
 
 def overhang(corners, sizes):
@@ -44,7 +46,8 @@ def likelier_reading(boxes, sizes):
     """The reading that more boxes fit than [x, y, width, height].
 
     A guess is made where at least `OFTEN` of the boxes reach far outside their photo, and nearly all
-    boxes fit another reading; or where nearly all that reach outside fit as corners.
+    boxes fit another reading; or where nearly all that reach outside fit as corners; or where many do,
+    and no reading fits.
 
     Returns:
         (text, bool [N]: the boxes that reach outside their photo and do not in this reading).
@@ -59,6 +62,8 @@ def likelier_reading(boxes, sizes):
         fits = _fit(boxes, sizes)
         if outside.sum() >= ENOUGH and fits[outside].mean() >= NEARLY_ALL:
             return X1Y1X2Y2, outside & fits
+        if outside.mean() >= MOSTLY:
+            return LARGER_PHOTOS, outside
     return "", np.zeros(len(boxes), bool)
 
 

@@ -162,18 +162,19 @@ def _bad_references(coco):
     for i, annotation in enumerate(coco["annotations"]):
         where = f"annotations[{i}] (id {annotation.get('id')})"
         image, category, box = (annotation.get(key) for key in ("image_id", "category_id", "bbox"))
-        if not _is_whole(image) or image not in image_ids:
+        if not _is_whole(image):
+            orphans.append(f"{where}{_unlike(annotation, 'image_id', 'a whole number')}")
+        elif image not in image_ids:
             known = "" if orphans else f" ({in_words(image_ids)})"  # once in a line
-            orphans.append(f"{where}: image_id = {shown(image)} is no image's id{known}")
-        if not _is_whole(category) or category not in categories:
+            orphans.append(f"{where}: image_id = {image} is no image's id{known}")
+        if not _is_whole(category):
+            unknown.append(f"{where}{_unlike(annotation, 'category_id', 'a whole number')}")
+        elif category not in categories:
             known = "" if unknown else f" ({in_words(categories)})"
-            unknown.append(
-                f"{where}: category_id = {shown(category)} is none of the ids in 'categories'{known}"
-            )
+            unknown.append(f"{where}: category_id = {category} is none of the ids in 'categories'{known}")
         if not is_box(box):
-            shapeless.append(
-                f"{where}: bbox = {shown(box)}; expected [x, y, width, height], four finite numbers"
-            )
+            expected = "[x, y, width, height], four finite numbers"
+            shapeless.append(f"{where}{_unlike(annotation, 'bbox', expected)}")
     return orphans, unknown, shapeless
 
 

@@ -6,6 +6,7 @@ import unicodedata
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from fpn_tf.data import box_readings
 
@@ -37,6 +38,17 @@ def finding(what, items, in_words=str):
     return [Finding(what, len(items), tuple(map(in_words, items[:SHOWN])))] if len(items) else []
 
 
+def warn_of(dataset, source):
+    """Logs the Findings in a Dataset's annotations as warnings.
+
+    Args:
+        dataset: Dataset.
+        source: name of the annotations.
+    """
+    for each in annotation_findings(dataset):
+        logging.warning("%s: %s", source, each)
+
+
 def annotation_findings(dataset):
     """All Findings in a Dataset's annotations."""
     return box_findings(dataset) + double_findings(dataset) + absence_findings(dataset)
@@ -54,10 +66,8 @@ def box_findings(dataset):
     def of(mask, what):
         return finding(what, [annotations[i] for i in np.flatnonzero(mask)], _in_words)
 
-    shares = box_readings.are_shares(boxes, sizes)
+    shares = has_area & box_readings.are_shares(boxes, sizes)
     slivers = has_area & ~shares & (boxes[:, 2:].min(axis=1, initial=np.inf) < 1)
-    areas = np.asarray([a["area"] for a in annotations], float)
-    of_box = boxes[:, 2] * boxes[:, 3]
     reading, misread = box_readings.likelier_reading(boxes, sizes)
     findings = of(~has_area, "boxes have no area inside their photo, left out of training and evaluation")
     findings += of(
@@ -73,10 +83,10 @@ def box_findings(dataset):
     whole = has_area & np.all(np.abs(boxes - np.c_[0 * sizes, sizes]) <= TOLERANCE, axis=1)
     if whole.sum() >= max(MANY, len(boxes) / 2):
         findings += of(whole, "boxes are their whole photo: where objects are cannot be learned of them")
-    return findings + of(
-        has_area & ((areas > AREA_SLACK * of_box + 1) | (areas == 0)),
-        "areas are 0 or larger than the box; AP_small, AP_medium and AP_large go by them",
-    )
+    areas, of_box = np.asarray([a["area"] for a in annotations], float), boxes[:, 2] * boxes[:, 3]
+    odd_areas = has_area & ~shares & ((areas > AREA_SLACK * of_box + 1) | (areas == 0))
+    what = "areas are 0 or larger than the box; AP_small, AP_medium and AP_large go by them"
+    return findings + of(odd_areas, what)
 
 
 def double_findings(dataset):
@@ -95,16 +105,24 @@ def absence_findings(dataset):
 def _doubled_photos(dataset):
     entries = collections.defaultdict(list)
     for record in dataset.records:
-        entries[os.path.normpath(record.name)].append(record)
-    twice = [(name, records) for name, records in entries.items() if len(records) > 1]
+        entries[_file_identity(record.name)].append(record)
+    twice = [records for records in entries.values() if len(records) > 1]
 
-    def in_words(pair):
-        name, records = pair
+    def in_words(records):
         images = ", ".join(f"{r.image_id} with {len(r.boxes)} boxes" for r in records[:SHOWN])
-        return f"{name} (images {images}{', ...' if len(records) > SHOWN else ''})"
+        return f"{records[0].name} (images {images}{', ...' if len(records) > SHOWN else ''})"
 
     what = "photos are listed twice or more: the boxes of one entry are background in the other"
     return finding(what, twice, in_words)
+
+
+def _file_identity(name):
+    """Equal for all paths and links to one file; of what is no file, the name."""
+    try:
+        status = os.stat(name)
+    except (OSError, ValueError):
+        return os.path.normpath(name)
+    return status.st_dev, status.st_ino
 
 
 def _doubled_boxes(dataset):

@@ -11,6 +11,7 @@ from fpn_tf.config import DataConfig
 from fpn_tf.data import coco_folder
 from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched
 from fpn_tf.data.dataset import Dataset
+from fpn_tf.data.findings import warn_of
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.plan import LOOK_STREAM, ORDER_STREAM, BatchPlan, shown_by
 from fpn_tf.data.survey import check_files
@@ -29,7 +30,7 @@ def batches(
     seed: int = 0,
     truth_fields: Mapping[str, TruthField] | None = None,
 ) -> "Batches":
-    """Batches of photos with annotations in COCO's format.
+    """Batches of photos with annotations in COCO's format; what is doubtful in these is logged.
 
     Args:
         annotations: path of the JSON file.
@@ -66,6 +67,7 @@ def batches(
             raise ValueError(f"{name}={value!r}: expected a whole number of at least {least}")
     preprocessor = Preprocessor() if preprocessor is None else preprocessor
     dataset = coco_folder.load(annotations, photos, truth_fields or {})
+    warn_of(dataset, annotations)
     if preprocessor.category_ids:
         dataset = numbered_by(dataset, preprocessor, annotations)
     return Batches(dataset, preprocessor, batch_size, flip, shuffle, seed)

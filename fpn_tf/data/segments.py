@@ -128,7 +128,7 @@ def run_lengths(code):
     """The run lengths, a list of int, that the text of a compressed COCO code stands for.
 
     Five bits a character, the lowest first, the sixth says that more follow; from the fourth number on
-    it is the difference to the last but one (`rleFrString` of pycocotools).
+    it is the difference to the last but one (rleFrString in pycocotools).
     """
     lengths, value, shift = [], 0, 0
     for character in code:

@@ -8,14 +8,14 @@ from absl import logging
 from fpn_tf import photos
 from fpn_tf.data import coco_folder
 from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, unknown_note
+from fpn_tf.data.findings import warn_of
 from fpn_tf.errors import DataError, PhotoError
 from fpn_tf.evaluation.kinds import KINDS
-from fpn_tf.evaluation.numbering import left_out_note
 from fpn_tf.structures import FilePath
 
 
 def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dict[str, Any]:
-    """Detects objects in every photo of a COCO-format set and scores them.
+    """Detects objects in every photo of a COCO-format set and scores them; logs what is doubtful there.
 
     Args:
         model: a detector of photos alone, such as `fpn_tf.FasterRCNN`. Its classes are the file's of
@@ -39,9 +39,10 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
     (True, ['blue', 'green', 'red'])
     """
     dataset, kind, notes = coco_folder.load(annotations, images), KINDS[model.kind], ()
+    warn_of(dataset, annotations)
     if kind.has_classes:
         dataset, notes = _in_classes_of_model(dataset, model, annotations)
-    for note in filter(None, (*notes, left_out_note(dataset.coco, annotations))):
+    for note in filter(None, notes):
         logging.warning("%s", note)
     results, image_ids = [], []
     for index, record in enumerate(dataset.records):

@@ -78,7 +78,7 @@ READINGS = {  # how the numbers are spoilt: what is asked
     "x2, y2 instead of width, height?": lambda x, y, w, h, *size: [x, y, x + w, y + h],
     "[y, x, height, width]: y before x?": lambda x, y, w, h, *size: [y, x, h, w],
     "[y1, x1, y2, x2]: y before x?": lambda x, y, w, h, *size: [y, x, y + h, x + w],
-    "the centre instead of the corner?": lambda x, y, w, h, *size: [x + w / 2, y + h / 2, w, h],
+    "middle instead of corner?": lambda x, y, w, h, *size: [x + w / 2, y + h / 2, w, h],
 }
 
 
@@ -146,6 +146,11 @@ def test_per_cent_and_pixels_of_smaller_photos_are_asked_about():
     assert any("per cent instead of pixels?" in what for what in small)
 
 
+def test_pixels_of_larger_photos_are_asked_about():
+    texts = findings(with_boxes(sound(), lambda *box: [2.0 * v for v in box[:4]]))
+    assert any("pixels of larger photos: were they resized?" in what for what in texts)
+
+
 def test_a_single_box_outside_is_clipped_and_not_read_anew():
     coco = sound()
     coco["annotations"][0]["bbox"] = [-30.0, -30.0, 500.0, 500.0]
@@ -197,6 +202,25 @@ def test_a_photo_that_is_listed_twice():
         "1 photos are listed twice or more: the boxes of one entry are background in the other: "
         "photos/p0.png (images 100 with 1 boxes, 900 with 1 boxes, 901 with 0 boxes, ...)"
     )
+
+
+def test_links_to_a_photo_are_the_photo(tmp_path):
+    coco, folder = sound(photos=3), tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"p{number}.png").write_bytes(b"the same content is not the same photo")
+    (folder / "soft.png").symlink_to(folder / "p0.png")
+    (folder / "hard.png").hardlink_to(folder / "p1.png")
+    for number, name in enumerate(("soft.png", "hard.png")):
+        coco["images"].append({"id": 900 + number, "file_name": name, "width": 64, "height": 96})
+    coco_folder.check(coco, "a.json")
+    dataset = from_coco_dict(coco, None, lambda image: str(folder / image["file_name"]), None)
+    [twice, bare] = annotation_findings(dataset)
+    assert (twice.count, bare.count) == (2, 2)
+    assert [text.rsplit("/")[-1] for text in twice.first] == [
+        "p0.png (images 100 with 2 boxes, 900 with 0 boxes)",
+        "p1.png (images 101 with 2 boxes, 901 with 0 boxes)",
+    ]
 
 
 def test_every_photo_listed_twice_is_counted():

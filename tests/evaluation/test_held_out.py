@@ -171,7 +171,7 @@ def test_a_model_of_boxes_alone_asks_for_no_classes(trained_config, coco_folder)
         (lambda c: [i.update(id=i["id"] + 1) for i in c["images"]], "is no image's id (101, 111"),
         (lambda c: (c["images"].clear(), c["annotations"].clear()), "'images' is empty"),
         (of_other_images, "has no image 100 (6 such); expected the ids of the evaluated photos"),
-        (lambda c: c["annotations"][1].update(bbox=None), "annotations[1] (id 2): bbox = null"),
+        (lambda c: c["annotations"][1].update(bbox=None), "annotations[1] (id 2).bbox = null"),
         (lambda c: c.pop("categories"), "no list 'categories'"),
     ],
 )

@@ -145,7 +145,7 @@ def changed(key, index, **values):
     [
         (changed("annotations", 1, image_id=8), "image_id = 8 is no image's id (5, 6)"),
         (changed("annotations", 1, category_id=8), "none of the ids in 'categories' (9: cat, 4: dog)"),
-        (changed("annotations", 1, bbox=None), "annotations[1] (id None): bbox = null; expected [x, y"),
+        (changed("annotations", 1, bbox=None), "annotations[1] (id None).bbox = null: expected [x, y"),
         (changed("images", 1, id=5), "images[1].id = 5: is used twice"),
         (changed("categories", 1, id=9), "categories[1].id = 9: is used twice"),
         (lambda c: [a.update(id=3) for a in c["annotations"]], "annotations[1].id = 3: is used twice"),
