@@ -288,7 +288,7 @@ CASES = {
         annotations(lambda c: [a.update(category_id=5) for a in c["annotations"]]),
         [*TRAIN, NEW],
         [],
-        "annotations[2] (id 3): category_id = 5 is none of the ids in 'categories' (11 such)",
+        "annotations[2] (id 3): category_id = 5 is none of the ids in 'categories', 7, 3, 90 (11 such)",
     ),
     "image id": (
         annotations(lambda c: c["annotations"][1].update(image_id=5)),
@@ -324,7 +324,7 @@ CASES = {
         annotations(lambda c: c["annotations"][0].update(category_id=5, bbox="x")),
         [*TRAIN, NEW],
         [],
-        "none of the ids in 'categories' (7: red, 3: green, 90: blue); annotations[0] (id 1).bbox = \"x\"",
+        '(7: red, 3: green, 90: blue); annotations[0] (id 1).bbox = "x": expected [x',
     ),
     "nothing to learn": (
         annotations(lambda c: c["annotations"].clear()),

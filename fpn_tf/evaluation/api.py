@@ -42,7 +42,7 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
     warn_of(dataset, annotations)
     if kind.has_classes:
         dataset, notes = _in_classes_of_model(dataset, model, annotations)
-    for note in notes:
+    for note in filter(None, notes):
         logging.warning("%s", note)
     results, image_ids = [], []
     for index, record in enumerate(dataset.records):
