@@ -38,7 +38,8 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
     >>> 0 <= metrics["AP"] <= 1, sorted(metrics["per_class"])
     (True, ['blue', 'green', 'red'])
     """
-    dataset, kind, notes = coco_folder.load(annotations, images), KINDS[model.kind], ()
+    dataset, kind = coco_folder.load(annotations, images), KINDS[model.kind]
+    notes: tuple[str | None, ...] = ()
     warn_of(dataset, annotations)
     if kind.has_classes:
         dataset, notes = _in_classes_of_model(dataset, model, annotations)
