@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import itertools
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,32 +23,39 @@ class Matching(NamedTuple):
     notes: tuple[str, ...]  # what a user should know of it
 
 
-def matched(known: Categories, given: Categories, source: str) -> Matching:
+def matched(known: Categories, given: Categories, used: Collection[int], source: str) -> Matching:
     """Matches the classes of a data set with those of a model.
 
     By name where names differ among themselves on both sides and one side has all of the other's,
     letter for letter or else without regard to case, spaces and underscores: two exports of one
-    collection number and order their classes as they like. By id otherwise, unless a name speaks against it.
+    collection number and order their classes as they like. By id otherwise, unless a name speaks
+    against it. Classes without a box, where they stand in the way, are passed over.
 
     Args:
         known: the model's classes.
         given: the data set's classes.
+        used: ids of those that have boxes.
         source: what names the data set in messages: a key and its value, or a file.
 
     Raises:
         DataError: neither way is certain; the line lists the classes of both.
     """
-    ids = _by_name(known, given, str) or _by_name(known, given, folded)
-    note = f"{source}: has other ids than the model; classes are matched by name"
-    notes = (note,) if any(ids[category] != category for category in ids) else ()
-    if not ids:
-        if not _may_match_by_id(known, given):
-            raise DataError(
-                f"{source}: has the classes {in_words(given)}; the model has {in_words(known)}; expected "
-                "the same names, each of them once, or the same ids"
-            )
-        ids = {category: category for category in given if category in known}
-        notes = _renamed(known, given, ids, source)
+    with_boxes = {category: name for category, name in given.items() if category in used}
+    for part in (given, with_boxes):
+        ids = _by_name(known, part, str) or _by_name(known, part, folded)
+        if ids:
+            note = f"{source}: has other ids than the model; classes are matched by name"
+            notes = (note,) if any(ids[category] != category for category in ids) else ()
+            break
+        if _may_match_by_id(known, part):
+            ids = {category: category for category in part if category in known}
+            notes = _renamed(known, part, ids, source)
+            break
+    else:
+        raise DataError(
+            f"{source}: has the classes {in_words(given)}; the model has {in_words(known)}; expected "
+            "the same names, each of them once, or the same ids"
+        )
     free = itertools.count(max(known) + 1)
     return Matching({c: ids[c] if c in ids else next(free) for c in given}, notes)
 
@@ -94,6 +101,11 @@ def in_classes_of(dataset: Dataset, known: Categories, ids: Mapping[int, int]) -
     )
 
 
+def used_ids(coco: dict) -> set[int]:
+    """Category ids that have annotations."""
+    return {annotation["category_id"] for annotation in coco["annotations"]}
+
+
 def renumbered(coco: dict, ids: Mapping[int, int]) -> dict:
     """A copy of ground truth in COCO's form under other category ids."""
     return coco | {
@@ -104,7 +116,7 @@ def renumbered(coco: dict, ids: Mapping[int, int]) -> dict:
 
 def unknown_note(coco: dict, known: Categories, source: str) -> str | None:
     """What a user should know of boxes whose class the model does not have, or None."""
-    counts = collections.Counter(a["category_id"] for a in coco["annotations"])
+    counts = collections.Counter(a["category_id"] for a in coco["annotations"] if not a.get("iscrowd"))
     names = [c["name"] for c in coco["categories"] if c["id"] not in known and counts[c["id"]]]
     missed = sum(count for category, count in counts.items() if category not in known)
     if not names:

@@ -9,7 +9,7 @@ from absl import logging
 
 from fpn_tf.config import DataConfig
 from fpn_tf.data import coco_folder
-from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched
+from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, used_ids
 from fpn_tf.data.dataset import Dataset
 from fpn_tf.data.findings import warn_of
 from fpn_tf.data.loader import Loader
@@ -166,7 +166,7 @@ def numbered_by(dataset: Dataset, preprocessor: Preprocessor, source: FilePath) 
     """
     ids = preprocessor.category_ids
     known = known_by(ids, preprocessor.class_names, len(ids))
-    matching = matched(known, categories_of(dataset), str(source))
+    matching = matched(known, categories_of(dataset), used_ids(dataset.coco), str(source))
     for note in matching.notes:
         logging.warning("%s", note)
     numbered = in_classes_of(dataset, known, matching.ids)

@@ -1,6 +1,5 @@
 """`fpn_tf.evaluate`: a model's metrics on annotated photos, on every backend of Keras."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,7 +7,7 @@ from absl import logging
 
 from fpn_tf import photos
 from fpn_tf.data import coco_folder
-from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, unknown_note
+from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, unknown_note, used_ids
 from fpn_tf.data.findings import warn_of
 from fpn_tf.errors import DataError, PhotoError
 from fpn_tf.evaluation.kinds import KINDS
@@ -40,7 +39,7 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
     (True, ['blue', 'green', 'red'])
     """
     dataset, kind = coco_folder.load(annotations, images), KINDS[model.kind]
-    notes: Sequence[str | None] = ()
+    notes: tuple[str | None, ...] = ()
     warn_of(dataset, annotations)
     if kind.has_classes:
         dataset, notes = _in_classes_of_model(dataset, model, annotations)
@@ -64,6 +63,6 @@ def _in_classes_of_model(dataset, model, source):
     known = known_by(ids, names, model.num_classes)
     if not ids and not names and len(known) == len(dataset.category_ids):
         return in_classes_of(dataset, known, dict(zip(dataset.category_ids, known))), ()
-    matching = matched(known, categories_of(dataset), str(source))
+    matching = matched(known, categories_of(dataset), used_ids(dataset.coco), str(source))
     dataset = in_classes_of(dataset, known, matching.ids)
     return dataset, (*matching.notes, unknown_note(dataset.coco, known, str(source)))

@@ -3,11 +3,19 @@
 import dataclasses
 
 from fpn_tf.data import segments
-from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, renumbered, unknown_note
+from fpn_tf.data.categories import (
+    categories_of,
+    in_classes_of,
+    known_by,
+    matched,
+    renumbered,
+    unknown_note,
+    used_ids,
+)
 from fpn_tf.errors import DataError
 from fpn_tf.evaluation.coco import limit_note
 from fpn_tf.evaluation.kinds import KINDS
-from fpn_tf.evaluation.numbering import left_out_note
+from fpn_tf.evaluation.numbering import notes_on_boxes
 from fpn_tf.evaluation.result_file import read_truth
 
 
@@ -35,12 +43,12 @@ def as_scored(dataset, config):
     notes = []
     if KINDS[config.model.kind].has_classes:
         known = known_by(data.category_ids, data.class_names, config.model.num_classes)
-        matching = matched(known, categories_of(dataset), source)
+        matching = matched(known, categories_of(dataset), used_ids(dataset.coco), source)
         dataset = in_classes_of(dataset, known, matching.ids)
         notes += matching.notes
         if truth:
             names = {category["id"]: category["name"] for category in truth["categories"]}
-            matching = matched(known, names, f"eval.annotations={official}")
+            matching = matched(known, names, used_ids(truth), f"eval.annotations={official}")
             truth = renumbered(truth, matching.ids)
             notes += matching.notes
         notes += [
@@ -49,7 +57,7 @@ def as_scored(dataset, config):
         ]
     if truth:
         dataset = dataclasses.replace(dataset, coco=truth)
-        notes.append(left_out_note(truth, f"eval.annotations={official}"))
+        notes += notes_on_boxes(truth, f"eval.annotations={official}")
     return dataset, [note for note in notes if note]
 
 

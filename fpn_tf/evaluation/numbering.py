@@ -75,10 +75,14 @@ def without_area(coco):
     return ~have_area(clipped_corners(coco))
 
 
-def left_out_note(coco, source):
-    """What a user should know where ground truth has boxes `without_area`, or None."""
-    count = int(without_area(coco).sum())
-    return f"{source}: {count} boxes without area inside their photo are not scored" if count else None
+def notes_on_boxes(coco, source):
+    """Lines that a user should know where ground truth has boxes `without_area`, or none to score by."""
+    left_out = without_area(coco)
+    count = int(left_out.sum())
+    notes = [f"{source}: {count} boxes without area inside their photo are not scored"] if count else []
+    if all(is_out or a.get("iscrowd") for a, is_out in zip(coco["annotations"], left_out)):
+        notes.append(f"{source}: has no box to score by, crowd regions apart; AP is -1")
+    return notes
 
 
 def _numbers(entries):

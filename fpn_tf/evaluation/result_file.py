@@ -7,7 +7,7 @@ from fpn_tf.data.categories import in_words
 from fpn_tf.data.coco_folder import SHOWN, check, check_lists, is_box, is_number, shown
 from fpn_tf.errors import DataError
 from fpn_tf.evaluation import coco
-from fpn_tf.evaluation.numbering import left_out_note
+from fpn_tf.evaluation.numbering import notes_on_boxes
 
 
 def score_files(detections, annotations):
@@ -28,8 +28,9 @@ def score_files(detections, annotations):
     results = read_results(detections, truth, annotations)
     per_class = collections.Counter((result["image_id"], result["category_id"]) for result in results)
     limit = max(per_class.values(), default=0)
-    notes = left_out_note(truth, annotations), coco.limit_note(limit, detections)
-    return coco.evaluate(truth, results, limit=limit), [note for note in notes if note]
+    notes = notes_on_boxes(truth, annotations)
+    notes += [note for note in (coco.limit_note(limit, detections),) if note]
+    return coco.evaluate(truth, results, limit=limit), notes
 
 
 def read_truth(path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fpn_tf.data import coco_folder
-from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, unknown_note
+from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, unknown_note, used_ids
 from fpn_tf.errors import DataError
 
 MODEL = {7: "red", 3: "green", 90: "blue"}
@@ -46,7 +46,7 @@ MATCHES = {  # name: (the model's classes, the data set's, its ids -> the model'
 @pytest.mark.parametrize("case", MATCHES)
 def test_classes_are_matched(case):
     known, given, ids, note = MATCHES[case]
-    matching = matched(known, given, "data.eval_annotations=val.json")
+    matching = matched(known, given, given, "data.eval_annotations=val.json")
     assert matching.ids == ids
     assert [note in text for text in matching.notes] == ([True] if note else [])
     assert all(text.startswith("data.eval_annotations=val.json: ") for text in matching.notes)
@@ -65,7 +65,7 @@ def test_classes_are_matched(case):
 )
 def test_what_cannot_be_matched_is_told_with_both_lists(known, given):
     with pytest.raises(DataError) as caught:
-        matched(known, given, "val.json")
+        matched(known, given, given, "val.json")
     for number, name in (*known.items(), *given.items()):
         assert (f"{number}: {name}" if name else f"{number}") in str(caught.value)
     assert str(caught.value).startswith("val.json: has the classes ")
@@ -73,13 +73,24 @@ def test_what_cannot_be_matched_is_told_with_both_lists(known, given):
 
 
 def test_the_note_of_renamed_classes_names_them():
-    [note] = matched(MODEL, {7: "red", 3: "lime", 90: "blue"}, "val.json").notes
+    [note] = matched(MODEL, {7: "red", 3: "lime", 90: "blue"}, MODEL, "val.json").notes
     assert note == "val.json: has other names than the model; matched by id: 3 is lime, the model's green"
+
+
+def test_a_class_without_a_box_does_not_stand_in_the_way():
+    """Some exports begin with the project's name as a class that no box has."""
+    given = {0: "red", 1: "red", 2: "green", 3: "blue"}
+    matching = matched(MODEL, given, {1, 2, 3}, "val.json")
+    assert matching.ids == {0: 91, 1: 7, 2: 3, 3: 90}
+    assert matched(MODEL, given, {1, 3}, "val.json").ids == {0: 91, 1: 7, 2: 92, 3: 90}
+    for used in ({0, 1}, ()):
+        with pytest.raises(DataError, match="has the classes 0: red, 1: red, 2: green, 3: blue; the model"):
+            matched(MODEL, given, used, "val.json")
 
 
 def test_long_lists_are_cut():
     with pytest.raises(DataError, match=r"19: n19, \.\.\. \(300 in all\); the model has 1000: a;"):
-        matched({1000: "a"}, {i: f"n{i}" for i in range(300)}, "val.json")
+        matched({1000: "a"}, {i: f"n{i}" for i in range(300)}, (), "val.json")
 
 
 def test_what_a_model_says_of_its_classes():
@@ -101,7 +112,8 @@ def test_a_data_set_in_the_classes_of_a_model(coco_folder):
     path.write_text(json.dumps(coco))
     given = coco_folder_of(coco_folder)
     known = {3: "green", 7: "red", 90: "blue"}
-    dataset = in_classes_of(given, known, matched(known, categories_of(given), "val.json").ids)
+    matching = matched(known, categories_of(given), used_ids(given.coco), "val.json")
+    dataset = in_classes_of(given, known, matching.ids)
     assert dataset.category_ids == (3, 7, 90, 91)
     assert dataset.class_names == ("green", "red", "blue", "grey")
     renumbered = np.array([0, 2, 1, 3])  # of no class, 7, 3, 90

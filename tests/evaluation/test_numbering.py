@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fpn_tf.evaluation import coco, proposals
-from fpn_tf.evaluation.numbering import left_out_note, without_area
+from fpn_tf.evaluation.numbering import notes_on_boxes, without_area
 
 IMAGES, CATEGORIES = (930, 7, 12, 400), (90, 3, 7)  # in the order of a file
 
@@ -206,9 +206,9 @@ def test_boxes_without_area_are_not_scored(box, are_detected):
     results = perfect(truth) if are_detected else sound
     assert coco.evaluate(truth, results)["AP"] == 1.0
     assert proposals.evaluate(truth, sound)["AR1000"] == 1.0
-    assert left_out_note(truth, "val.json") == (
+    assert notes_on_boxes(truth, "val.json") == [
         "val.json: 4 boxes without area inside their photo are not scored"
-    )
+    ]
 
 
 def test_a_photo_of_no_known_size_has_no_bounds():
@@ -218,5 +218,16 @@ def test_a_photo_of_no_known_size_has_no_bounds():
     for sizes in ({"width": None, "height": None}, {}):
         truth["images"] = [{"id": i, **sizes} for i in IMAGES]
         assert not without_area(truth).any()
-        assert left_out_note(truth, "val.json") is None
+        assert notes_on_boxes(truth, "val.json") == []
     assert coco.evaluate(truth, perfect(truth))["AP"] == 1.0
+
+
+def test_ground_truth_without_a_box_is_told():
+    truth = random_truth(np.random.default_rng(1))
+    set_all(iscrowd=1)(truth)
+    truth["annotations"][0] |= {"iscrowd": 0, "bbox": [5.0, 5.0, 0.0, 5.0]}
+    assert coco.evaluate(truth, perfect(truth))["AP"] == -1.0
+    assert notes_on_boxes(truth, "val.json") == [
+        "val.json: 1 boxes without area inside their photo are not scored",
+        "val.json: has no box to score by, crowd regions apart; AP is -1",
+    ]
