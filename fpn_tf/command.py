@@ -5,6 +5,7 @@ Keras and TensorFlow start after the flags are read, so that a mistake in one is
 
 import errno
 import importlib
+import io
 import os
 import pathlib
 import re
@@ -266,8 +267,16 @@ def dispatch():
     mode.function(MODEL_DIR.value or f"runs/{EXPERIMENT.value}")
 
 
+def replace_unprintable():
+    """From now on, what a terminal's encoding lacks is replaced where it is printed, and ends no run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook has others, which lack nothing
+            stream.reconfigure(errors="replace")
+
+
 def main(arguments):
     """The program: runs, and turns a user's mistake into one line and exit status 1."""
+    replace_unprintable()
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected: {' '.join(arguments[1:])}")
     if not flags.FLAGS["verbosity"].present:

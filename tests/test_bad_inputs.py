@@ -230,12 +230,12 @@ CASES = {
         "model.num_classes=5: the training data has 3 classes",
     ),
     "classes of the held-out data": (
-        lambda root, tmp: annotations(lambda c: c["categories"].reverse())(
-            shutil.copytree(root, tmp / "held"), tmp
-        ),
+        lambda root, tmp: annotations(
+            lambda c: [e.update(name=n) for e, n in zip(c["categories"], ("green", "cyan", "blue"))]
+        )(shutil.copytree(root, tmp / "held"), tmp),
         ["--mode=train_and_eval", "--experiment=coco_r50_fpn_1x", NEW],
         ["data.eval_annotations={tmp}/held/annotations.json"],
-        "data.eval_annotations: its categories differ",
+        "has the classes 7: green, 3: cyan, 90: blue; the model has 7: red, 3: green, 90: blue; expected",
     ),
     "backbone absent": (
         nothing,
@@ -312,19 +312,19 @@ CASES = {
         annotations(lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")])),
         [*TRAIN, NEW],
         [],
-        "annotations[0] (id 1): bbox = [1, 2, 3, nan]; expected [x, y, width, height]",
+        "annotations[0] (id 1).bbox = [1, 2, 3, NaN]: expected [x, y, width, height]",
     ),
     "box of three": (
         annotations(lambda c: c["annotations"][0].update(bbox=[1, 2, 3])),
         [*TRAIN, NEW],
         [],
-        "bbox = [1, 2, 3]; expected [x, y, width, height]",
+        "bbox = [1, 2, 3]: expected [x, y, width, height]",
     ),
     "two kinds at once": (
         annotations(lambda c: c["annotations"][0].update(category_id=5, bbox="x")),
         [*TRAIN, NEW],
         [],
-        "category_id = 5 is none of the ids in 'categories'; annotations[0] (id 1): bbox = x",
+        '(7: red, 3: green, 90: blue); annotations[0] (id 1).bbox = "x": expected [x',
     ),
     "nothing to learn": (
         annotations(lambda c: c["annotations"].clear()),
@@ -371,15 +371,20 @@ CASES = {
         results({k: v for k, v in GOOD.items() if k != "score"}),
         SCORE,
         [],
-        "found.json: [0] has no 'score'",
+        "has no score: expected an object with",
     ),
     "detection of another image": (
         results(GOOD | {"image_id": 1}),
         SCORE,
         [],
-        "[0].image_id = 1 is no image of",
+        "[0].image_id = 1: expected an image of",
     ),
-    "detection is no object": (results(5), SCORE, [], "found.json: [0] = 5: expected"),
+    "detection is no object": (
+        results(5),
+        SCORE,
+        [],
+        "found.json: [0] = 5 has no image_id: expected an object",
+    ),
     "truth of another form": (
         lambda root, tmp: (results(GOOD)(root, tmp), annotations(lambda c: c.pop("images"))(root, tmp)),
         SCORE,
@@ -392,7 +397,7 @@ CASES = {
         ),
         ["--mode=eval", OLD],
         ["eval.annotations={tmp}/official/annotations.json"],
-        "eval.annotations: has no image",
+        "official/annotations.json: annotations[0] (id 1): image_id = 100 is no image's id (101, 111",
     ),
     "benchmark of no classes": (
         nothing,
@@ -473,7 +478,7 @@ CASES = {
         nothing,
         [*TRAIN, NEW],
         ["model.kind=segment_proposals", "data.segments=true"],
-        "annotations[0] (id 1): segmentation = None; expected polygons or a run-length code",
+        "annotation 1 of image 100: segmentation = null; expected polygons or a run-length code",
     ),
     "segments of no use": (
         nothing,

@@ -25,10 +25,19 @@ QUICK = [*SMALL, "model.norm=frozen_bn", "train.learning_rate=0.0003"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A finished train_and_eval on a folder of drawn photos: (data folder, model_dir, its output)."""
+    """A finished train_and_eval on a folder of drawn photos: (data folder, model_dir, its output).
+
+    The held-out annotations number and order the classes otherwise.
+    """
     root = make_coco_folder(tmp_path_factory.mktemp("main") / "data")
+    coco = json.loads((root / "annotations.json").read_text())
+    new_ids = {90: 0, 3: 7, 7: 3}
+    names = {category["id"]: category["name"] for category in coco["categories"]}
+    coco["categories"] = [{"id": new, "name": names[old]} for old, new in new_ids.items()]
+    coco["annotations"] = [a | {"category_id": new_ids[a["category_id"]]} for a in coco["annotations"]]
+    (root / "held_out.json").write_text(json.dumps(coco))
     model_dir = root.parent / "run"
-    overrides = [*QUICK, *folder_overrides(root)]
+    overrides = [*QUICK, *folder_overrides(root), "data.eval_annotations=held_out.json"]
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         flags = ("--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}")
@@ -45,7 +54,8 @@ def test_train_and_eval_leaves_everything_behind(trained):
     metrics = json.loads((model_dir / "eval" / "metrics.json").read_text())
     assert set(metrics) == {*METRICS, "per_class", "step"}
     assert metrics["step"] == 4
-    assert list(metrics["per_class"]) == ["red", "green", "blue"]
+    assert list(metrics["per_class"]) == ["blue", "green", "red"]
+    assert "classes are matched by name" in " ".join(output.split())
     detections = json.loads((model_dir / "eval" / "detections.json").read_text())
     assert {d["category_id"] for d in detections} <= {7, 3, 90}
     assert {d["image_id"] for d in detections} <= {100, 110, 120, 130, 140, 150}

@@ -31,6 +31,10 @@ def smooth_photo(height=90, width=120):
         ({"pixel_mean": (1.0, 2.0, float("nan"))}, "pixel_mean=.*: expected 3 numbers or None"),
         ({"pixel_std": (1.0, 0.0, 1.0)}, "pixel_std=.*: expected 3 positive numbers or None"),
         ({"category_ids": (3, 3)}, "category_ids=.*: expected a tuple of different whole numbers"),
+        (
+            {"category_ids": (2**63,)},
+            "category_ids=.*: expected a tuple of different whole numbers of 64 bits",
+        ),
         ({"category_ids": 3}, "category_ids=3: expected a tuple"),
         ({"class_names": "cat"}, "class_names='cat': expected a tuple of texts"),
         ({"category_ids": (3, 4), "class_names": ("cat",)}, "class_names=.*: expected as many .*, 2"),

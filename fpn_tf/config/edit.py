@@ -130,7 +130,7 @@ def load(path):
         ConfigError: the file is absent, is no JSON, or holds a bad value.
     """
     try:
-        values = json.loads(pathlib.Path(path).read_text())
+        values = files.json_of(pathlib.Path(path).read_bytes())
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; expected the config.json of a model_dir") from None
     except ValueError as error:

@@ -258,9 +258,10 @@ class EvalConfig:
         batch_size: images at a time, at least 1.
         score_threshold: a detection's score must be above it, 0..1.
         nms_threshold: IoU above which the worse of two boxes of a class is dropped, 0..1.
-        max_detections: per image, at least 1.
+        max_detections: per image, at least 1; above 100 also AP_at_N and ARN are measured, as COCO's
+            AP counts the best 100 of a class in a photo.
         short_sides: pixels, positive; an image pyramid: detect at each, merge; (): data.short_side.
-        annotations: official COCO JSON to score a TFDS split against.
+        annotations: official COCO JSON to score against, in place of the data set's own ground truth.
         pictures: drawn after an evaluation, 0 or more.
 
     Example:

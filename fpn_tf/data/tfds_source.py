@@ -125,4 +125,4 @@ def _text(value):
 def _number(name, index):
     """The image id in a file name such as 2007_000032.jpg or 000005.jpg; else the position."""
     digits = re.sub(r"\D", "", name.rsplit(".", 1)[0])
-    return int(digits) if digits else index
+    return int(digits) if digits and int(digits) < 2**63 else index

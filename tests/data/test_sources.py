@@ -60,7 +60,7 @@ def test_sizes_that_are_not_told_are_read_from_the_files(coco_folder):
         (lambda c: c["images"].clear(), "'images' is empty"),
         (lambda c: c["categories"].clear(), "'categories' is empty"),
         (lambda c: c["categories"][0].pop("name"), "categories[0]"),
-        (lambda c: c["images"][2].pop("file_name"), "images[2]: expected text as 'file_name'"),
+        (lambda c: c["images"][2].pop("file_name"), "images[2]: has no 'file_name'; expected text"),
         (lambda c: c["images"][0].update(width=0), "images[0].width = 0"),
         (lambda c: c["images"][1].update(id=100), "images[1].id = 100: is used twice"),
         (lambda c: c["categories"][1].update(id=7), "categories[1].id = 7: is used twice"),
@@ -71,7 +71,7 @@ def test_sizes_that_are_not_told_are_read_from_the_files(coco_folder):
         (lambda c: c["annotations"][1].update(image_id=5), "annotations[1] (id 2): image_id = 5 is no image"),
         (
             lambda c: c["annotations"][0].update(bbox=[1, 2, 3]),
-            "bbox = [1, 2, 3]; expected [x, y, width, height]",
+            "bbox = [1, 2, 3]: expected [x, y, width, height]",
         ),
         (
             lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")]),
