@@ -79,3 +79,8 @@ def path_in(folder, name):
         return folder / os.fsdecode(name.encode(errors="surrogateescape"))
     except UnicodeEncodeError:  # half a character, which no file name holds
         return folder / name
+
+
+def path_for_tensorflow(path):
+    """The text that TensorFlow, which takes all paths for UTF-8, finds a path under in every locale."""
+    return os.fsencode(path).decode(errors="surrogateescape")

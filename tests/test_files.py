@@ -84,6 +84,8 @@ def test_in_another_locale_files_are_the_same(tmp_path):
         "folder = pathlib.Path(sys.argv[1])\n"
         "assert files.path_in(folder, 'gr\\xf6\\xdfe.txt').read_bytes() == b'content'\n"
         "files.write_text(folder / 'out.txt', 'gr\\xf6\\xdfe')\n"
+        "path = files.path_in(folder, 'gr\\xf6\\xdfe.txt')\n"
+        "assert files.path_for_tensorflow(path) == sys.argv[1] + '/gr\\xf6\\xdfe.txt'\n"
         "replace_unprintable()\n"
         "print('gr\\xf6\\xdfe', files.path_in(folder, 'gr\\xf6\\xdfe.txt').name)\n"
     )

@@ -42,7 +42,7 @@ def matched(known: Categories, given: Categories, used: Collection[int], source:
     """
     with_boxes = {category: name for category, name in given.items() if category in used}
     for part in (given, with_boxes):
-        ids = _by_name(known, part, str) or _by_name(known, part, _folded)
+        ids = _by_name(known, part, str) or _by_name(known, part, folded)
         if ids:
             note = f"{source}: has other ids than the model; classes are matched by name"
             notes = (note,) if any(ids[category] != category for category in ids) else ()
@@ -129,7 +129,7 @@ def _renamed(known, given, ids, source):
     pairs = [
         f"{category} is {given[category]}, the model's {known[category]}"
         for category in ids
-        if known[category] is not None and _folded(known[category]) != _folded(given[category])
+        if known[category] is not None and folded(known[category]) != folded(given[category])
     ]
     return (f"{source}: has other names than the model; matched by id: {'; '.join(pairs)}",) if pairs else ()
 
@@ -156,13 +156,13 @@ def _may_match_by_id(known: Categories, given: Categories) -> bool:
     shared = known.keys() & given.keys()
     if None in known.values():
         return bool(shared)
-    model = {category: _folded(name) for category, name in known.items()}
-    names = {category: _folded(name) for category, name in given.items()}
+    model = {category: folded(name) for category, name in known.items()}
+    names = {category: folded(name) for category, name in given.items()}
     moved = any(n in model.values() and model.get(category) != n for category, n in names.items())
     has_common_name = any(model[category] == names[category] for category in shared)
     return not moved and (has_common_name or known.keys() == given.keys())
 
 
-def _folded(name):
+def folded(name):
     """A name without regard to case, spaces, underscores and the ways to write an accent."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())

@@ -104,19 +104,6 @@ def have_area(corners):
     return np.all(sides > 0, axis=1) & (np.prod(sides, axis=1) > 0)
 
 
-def without_flat_boxes(coco):
-    """(the COCO dict less the annotations that have no area inside their photo, these annotations).
-
-    Nothing can be found of such a box: what trains and what scores leave it out alike.
-    """
-    return _divided(coco, have_area(clipped_corners(coco)))
-
-
-def _divided(coco, has_area):
-    kept = list(itertools.compress(coco["annotations"], has_area))
-    return coco | {"annotations": kept}, tuple(itertools.compress(coco["annotations"], ~has_area))
-
-
 def check_truth_fields(truth_fields):
     """Raises DataError for a field with the name of something else in a batch, or of no number's dtype."""
     for name, field in truth_fields.items():
@@ -168,15 +155,15 @@ def from_coco_dict(coco, read_bytes_of, name, read_size_of, truth_fields=NO_FIEL
     if mistakes:
         more = f" ({len(mistakes)} such)" if len(mistakes) > SHOWN else ""
         raise DataError(f"{source}: {'; '.join(mistakes[:SHOWN])}{more}")
-    images, (scored, left_out) = coco["images"], _divided(coco, has_area)
+    images, annotations = coco["images"], coco["annotations"]
     return Dataset(
         records=records,
         read_bytes=lambda index: read_bytes_of(images[index]),
         read_size=lambda index: read_size_of(images[index]),
         class_names=tuple(c["name"] for c in coco["categories"]),
         category_ids=category_ids,
-        coco=scored,
-        left_out=left_out,
+        coco=coco | {"annotations": list(itertools.compress(annotations, has_area))},
+        left_out=tuple(itertools.compress(annotations, ~has_area)),
         truth_fields=dict(truth_fields),
     )
 

@@ -2,13 +2,13 @@
 
 import collections
 import os
-import unicodedata
 from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
 from fpn_tf.data import box_readings
+from fpn_tf.data.categories import folded
 
 SHOWN = 3  # offenders of a finding that are named
 TOLERANCE = 1.0  # pixels by which a box may reach outside its photo unremarked
@@ -140,15 +140,11 @@ def _doubled_boxes(dataset):
 def _doubled_names(dataset):
     ids = collections.defaultdict(list)
     for name, category in zip(dataset.class_names, dataset.category_ids):
-        ids[_plain_name(name)].append((name, category))
+        ids[folded(name)].append((name, category))
     counts = collections.Counter(a["category_id"] for a in dataset.coco["annotations"])
     shared = [(name, category) for group in ids.values() if len(group) > 1 for name, category in group]
-    what = "classes share a name (capitals and spaces aside), and are learned apart"
+    what = "classes share a name (capitals, spaces and underscores aside), and are learned apart"
     return finding(what, shared, lambda pair: f"{pair[0]} (id {pair[1]}, {counts[pair[1]]} boxes)")
-
-
-def _plain_name(name):
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _in_words(annotation):

@@ -1,5 +1,6 @@
 """`fpn_tf.evaluate`: a model's metrics on annotated photos, on every backend of Keras."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -39,7 +40,7 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
     (True, ['blue', 'green', 'red'])
     """
     dataset, kind = coco_folder.load(annotations, images), KINDS[model.kind]
-    notes: tuple[str | None, ...] = ()
+    notes: Sequence[str | None] = ()
     warn_of(dataset, annotations)
     if kind.has_classes:
         dataset, notes = _in_classes_of_model(dataset, model, annotations)

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from fpn_tf.errors import ConfigError
+from fpn_tf.files import path_for_tensorflow
 
 
 def export(model, folder):
@@ -60,7 +61,7 @@ def export(model, folder):
     archive.add_endpoint(
         "image_tensor", serve_tensor, [tf.TensorSpec([None, None, None, 3], tf.uint8, "image_tensor")]
     )
-    archive.write_out(beside, verbose=False)
+    archive.write_out(path_for_tensorflow(beside), verbose=False)
     os.replace(beside, target)
     return target
 

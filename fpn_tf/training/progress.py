@@ -13,6 +13,8 @@ import rich.console
 import rich.progress
 import tensorflow as tf
 
+from fpn_tf.files import path_for_tensorflow
+
 console = rich.console.Console(soft_wrap=True, highlight=False)
 
 SHORT = {
@@ -147,7 +149,7 @@ class RunLog:
         kept = [line for line in lines if _step_of(line) is not None and _step_of(line) <= first_step]
         if kept != lines:
             self.path.write_text("".join(line + "\n" for line in kept), "utf-8")
-        self.writer = tf.summary.create_file_writer(str(folder))
+        self.writer = tf.summary.create_file_writer(path_for_tensorflow(folder))
 
     def write(self, step, values):
         """Records `values` (name -> number) at `step`."""

@@ -244,11 +244,11 @@ def test_boxes_that_stand_twice():
 def test_classes_of_one_name(name):
     coco = sound()
     coco["categories"].insert(0, {"id": 0, "name": name})
-    coco["categories"][2]["name"] = "dark  green"
+    coco["categories"][2]["name"] = "dark_green"
     coco_folder.check(coco, "a.json")
     dataset = from_coco_dict(coco, None, lambda image: image["file_name"], None)
     texts = list(map(str, annotation_findings(dataset)))
-    shared = "2 classes share a name (capitals and spaces aside), and are learned apart: "
+    shared = "2 classes share a name (capitals, spaces and underscores aside), and are learned apart: "
     assert texts == [
         f"{shared}{name} (id 0, 0 boxes), red (id 7, 16 boxes)",
         f"1 classes without a box: {'red (id 0)' if name == 'red' else name}",
