@@ -1,6 +1,5 @@
 """`fpn_tf.evaluate`: a model's metrics on annotated photos, on every backend of Keras."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -40,7 +39,7 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
     (True, ['blue', 'green', 'red'])
     """
     dataset, kind = coco_folder.load(annotations, images), KINDS[model.kind]
-    notes: Sequence[str | None] = ()
+    notes: tuple[str | None, ...] = ()
     warn_of(dataset, annotations)
     if kind.has_classes:
         dataset, notes = _in_classes_of_model(dataset, model, annotations)
