@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from absl import app, flags, logging
 
 from fpn_tf import config as config_lib
-from fpn_tf.errors import ConfigError, UserError
+from fpn_tf.errors import ConfigError, InterruptedRunError, UserError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -280,8 +281,12 @@ def main(arguments):
         raise app.UsageError(f"unexpected: {' '.join(arguments[1:])}")
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # TFDS and TensorFlow log much at INFO
+    warnings.filterwarnings("ignore", module="PIL")  # on odd photos, which are told by name instead
     try:
         dispatch()
+    except InterruptedRunError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        sys.exit(1)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -292,4 +297,5 @@ def main(arguments):
         print(f"error: {path}: {error.strerror}; what was saved before is whole", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
         sys.exit(130)

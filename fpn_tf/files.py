@@ -1,12 +1,15 @@
 """Files are written beside and renamed: what was there before stays whole until the new one is.
 
-Text is UTF-8, whatever the locale; and JSON is read with a clear error.
+Text is UTF-8, whatever the locale; JSON is read with a clear error; glob patterns know the names that
+exist.
 """
 
 import contextlib
+import glob
 import json
 import os
 import pathlib
+import zlib
 
 from fpn_tf.errors import DataError
 
@@ -16,7 +19,9 @@ def written_whole(path):
     """Yields a path to write to; on success it takes the place of `path` in one step."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    # A number for the name, which may be as long as a name may be.
+    number = zlib.crc32(os.fsencode(path.name))
+    beside = path.with_name(f".{number:08x}.{os.getpid()}.part{path.suffix}")
     try:
         yield beside
         os.replace(beside, path)
@@ -84,3 +89,22 @@ def path_in(folder, name):
 def path_for_tensorflow(path):
     """The text that TensorFlow, which takes all paths for UTF-8, finds a path under in every locale."""
     return os.fsencode(path).decode(errors="surrogateescape")
+
+
+def paths_matching(pattern):
+    """The paths that match a glob pattern, or the one that is named so; sorted.
+
+    Brackets are letters where they stand in the name of a folder or file that exists, or nothing matches
+    otherwise.
+    """
+    if os.path.exists(pattern):
+        return [pathlib.Path(pattern)]
+    parts = pathlib.Path(pattern).parts
+    existing = max((n for n in range(len(parts)) if os.path.exists(os.path.join("", *parts[:n]))), default=0)
+    folder, rest = os.path.join("", *parts[:existing]), os.path.join("", *parts[existing:])
+    escaped = os.path.join(glob.escape(folder), "")
+    for of_rest in (rest, rest.replace("[", "[[]")):
+        paths = glob.glob((escaped if folder else "") + of_rest, recursive=True)
+        if paths:
+            return sorted(map(pathlib.Path, paths))
+    return []

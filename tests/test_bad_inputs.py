@@ -352,6 +352,18 @@ CASES = {
         [],
         "none of the 1 file(s) is a readable photo",
     ),
+    "pictures among the photos": (
+        text("{tmp}/photos/a.png", b"a photo"),
+        ["--mode=predict", OLD, "--images={tmp}/photos", "--output={tmp}/photos"],
+        [],
+        "/photos: is the folder of the photos; expected another one",
+    ),
+    "proposals in the place of a photo": (
+        text("{tmp}/a.png", b"a photo"),
+        ["--mode=propose", OLD, "--output={tmp}/a.png"],
+        [],
+        "a.png: expected a file ending in .npz",
+    ),
     "detections alone": (nothing, ["--mode=eval", "--detections=x.json"], [], "expected both or neither"),
     "detections no JSON": (text("{tmp}/found.json", b"nope"), SCORE, [], "found.json: not valid JSON"),
     "detections no list": (text("{tmp}/found.json", b"{}"), SCORE, [], "expected a list of results"),

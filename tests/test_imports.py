@@ -9,7 +9,7 @@ import fpn_tf
 
 ROOT = pathlib.Path(fpn_tf.__file__).parent
 PLAIN = {"catalogue", "coco_classes", "errors", "files"}  # rooms that import nothing but each other
-CORE = PLAIN | {"structures", "photos", "preprocessing", "geometry", "kernels"}
+CORE = PLAIN | {"structures", "depth", "photos", "photo_forms", "preprocessing", "geometry", "kernels"}
 NETS = CORE | {"losses", "targets"}
 ALLOWED = {  # room -> rooms it may import from, besides itself
     "catalogue": set(),
@@ -18,9 +18,11 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "files": {"errors"},
     "registration": set(),  # it names modules as texts
     "variable_names": set(),
-    "structures": {"photos", "visualize"},  # a record that draws itself, lazily
+    "structures": {"photo_forms", "visualize"},  # a record that draws itself, lazily
     "config": PLAIN,
-    "photos": {"errors"},
+    "depth": set(),
+    "photos": {"depth", "errors"},
+    "photo_forms": {"errors", "photos"},
     "fast_photos": {"errors", "photos"},
     "preprocessing": {"photos", "structures"},
     "geometry": {"structures", "kernels"},  # of the kernels the choice alone
@@ -36,8 +38,10 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "cluster": {"errors"},
     "data": CORE | {"config", "fast_photos"},
     "evaluation": CORE | {"cluster", "config", "data", "visualize"},
-    "visualize": {"data", "files", "structures"},
+    "labels": set(),
+    "visualize": {"data", "files", "labels", "structures"},
     "inspection": CORE | {"data", "visualize"},
+    "photo_paths": {"errors", "files"},
     "predict": CORE | {"evaluation", "visualize"},
     "training": NETS | {"checkpoint", "cluster", "config", "data", "evaluation", "models", "pretrained"},
     "exporting": CORE,

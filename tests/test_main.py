@@ -16,6 +16,7 @@ from PIL import Image
 
 from fpn_tf import command
 from fpn_tf import config as config_lib
+from fpn_tf.errors import InterruptedRunError
 from fpn_tf.evaluation.coco import METRICS
 from fpn_tf.training import loop
 
@@ -111,6 +112,21 @@ def test_eval_predict_and_export_read_the_model_dir(trained, tmp_path, main_here
     assert status == 0, errors
     assert "exported step 4" in output
     assert (model_dir / "export" / "detector.npz").is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InterruptedRunError("after 3 of 9 photos"), 1, "stopped: after 3 of 9 photos\n"),
+        (KeyboardInterrupt(), 130, "stopped\n"),
+    ],
+)
+def test_an_interruption_is_no_error(error, status, line, main_here, monkeypatch):
+    def interrupted():
+        raise error
+
+    monkeypatch.setattr(command, "dispatch", interrupted)
+    assert main_here("--mode=predict") == (status, "", line)
 
 
 def test_scoring_a_result_file(trained, main_here):

@@ -1,6 +1,7 @@
 """Photos in a folder, with their annotations in a COCO-format JSON file."""
 
 import json
+import math
 import os
 import pathlib
 
@@ -41,29 +42,37 @@ def load(annotations, images, truth_fields=NO_FIELDS):
     def path(image):
         return path_in(folder, image["file_name"])
 
-    def read_size(image):
-        return photos.upright_size(path(image))
+    def read_header(image):
+        return photos.header_of(path(image), path(image))
 
     missing = [
         f"{path(i)}: no such file, named by image {i['id']}"
         for i in coco["images"]
-        if not os.path.isfile(path(i))
+        if not os.path.isfile(path(i))  # False for names that no file can have, too
     ]
     _raise_all(annotations, [missing])
     for image in coco["images"]:
         if image.get("width") is None or image.get("height") is None:
             try:
-                image["height"], image["width"] = read_size(image)
-            except PhotoError as error:
-                raise DataError(str(error)) from None
+                image["height"], image["width"] = read_header(image).size
+            except PhotoError:  # told, counted and passed over like any other, `survey.file_findings`
+                image["height"], image["width"] = _least_size(image, coco["annotations"])
     return from_coco_dict(
         coco,
-        lambda image: path(image).read_bytes(),
+        lambda image: photos.read_bytes(path(image)),
         lambda image: str(path(image)),
-        read_size,
+        read_header,
         truth_fields,
         annotations,
     )
+
+
+def _least_size(image, annotations):
+    """(height, width) that holds an image's boxes, at least 1: all that is known of an unreadable photo."""
+    boxes = [a["bbox"] for a in annotations if a["image_id"] == image["id"]]
+    width = max((x + width for x, _, width, _ in boxes), default=1)
+    height = max((y + height for _, y, _, height in boxes), default=1)
+    return max(math.ceil(height), 1), max(math.ceil(width), 1)
 
 
 def check(coco, name):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fpn_tf.errors import DataError
+from fpn_tf.photos import Header
 from fpn_tf.structures import NUMBER_KINDS, TruthField
 
 BATCH_KEYS = (
@@ -50,7 +51,7 @@ class Dataset:
     Attributes:
         records: one Record per photo.
         read_bytes: index into `records` -> the encoded photo.
-        read_size: index into `records` -> (height, width) that the photo itself tells, upright.
+        read_header: index into `records` -> what the photo itself tells, `fpn_tf.photos.Header`.
         class_names: of classes 1..K.
         category_ids: the data set's ids of classes 1..K.
         coco: the ground truth to score by, as a COCO dict (`images`, `annotations`, `categories`),
@@ -61,7 +62,7 @@ class Dataset:
 
     records: list[Record]
     read_bytes: Callable[[int], bytes]
-    read_size: Callable[[int], tuple[int, int]]
+    read_header: Callable[[int], Header]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     coco: dict
@@ -117,7 +118,7 @@ def check_truth_fields(truth_fields):
             raise DataError(f"truth field '{name}': dtype {field.dtype}: expected one of numbers or bool")
 
 
-def from_coco_dict(coco, read_bytes_of, name, read_size_of, truth_fields=NO_FIELDS, source="annotations"):
+def from_coco_dict(coco, read_bytes_of, name, read_header_of, truth_fields=NO_FIELDS, source="annotations"):
     """A Dataset from ground truth in COCO's form.
 
     Category ids (with gaps or not) become classes 1..K in the order of `categories`. Boxes are
@@ -128,7 +129,7 @@ def from_coco_dict(coco, read_bytes_of, name, read_size_of, truth_fields=NO_FIEL
         coco: a dict with `images`, `annotations`, `categories`, already known to be well-formed.
         read_bytes_of: image dict -> the encoded photo.
         name: image dict -> its name for messages.
-        read_size_of: image dict -> (height, width) of the photo, from its header.
+        read_header_of: image dict -> `fpn_tf.photos.Header` of the photo.
         truth_fields: name -> TruthField, to be read from the annotations of the boxes.
         source: name of the file or data set, for messages.
 
@@ -159,7 +160,7 @@ def from_coco_dict(coco, read_bytes_of, name, read_size_of, truth_fields=NO_FIEL
     return Dataset(
         records=records,
         read_bytes=lambda index: read_bytes_of(images[index]),
-        read_size=lambda index: read_size_of(images[index]),
+        read_header=lambda index: read_header_of(images[index]),
         class_names=tuple(c["name"] for c in coco["categories"]),
         category_ids=category_ids,
         coco=coco | {"annotations": list(itertools.compress(annotations, has_area))},

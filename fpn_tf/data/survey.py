@@ -15,6 +15,10 @@ BOX_BINS = (0, 8, 16, 32, 64, 128, 256, 512, np.inf)  # pixels
 PHOTO_BINS = (0, 128, 256, 512, 640, 800, 1024, 2048, np.inf)  # pixels
 ASPECT_BINS = (0, 0.25, 0.5, 0.75, 1, 4 / 3, 2, 4, np.inf)
 READERS = 16  # threads; reading headers waits for the disk
+UNREADABLE = "photos cannot be read"
+RESIZED = "photos are not of the annotated size"
+UNUSABLE = (UNREADABLE, RESIZED)
+DARK = "photos of more than 8 bits use less than a quarter of their range and are shown dark"
 
 
 class Histogram(NamedTuple):
@@ -67,31 +71,28 @@ def survey_of(dataset, config):
 
 
 def file_findings(dataset):
-    """Findings in the photos' headers: files that are no pictures or of another size than annotated."""
+    """Findings in the photos' headers: files that are no pictures, of another size than annotated, dark."""
 
     def finding_in(index):
         record = dataset.records[index]
         try:
-            size = tuple(dataset.read_size(index))
+            size, remark = dataset.read_header(index)
         except PhotoError as error:
-            return "unreadable", str(error)
+            return UNREADABLE, str(error)
         if size != tuple(record.size):
             (h, w), (height, width) = size, record.size
-            return "resized", f"{record.name} ({w}x{h}, the annotations say {width}x{height})"
-        return None
+            before = "; before EXIF turns it?" if (h, w) == (width, height) else ""
+            return RESIZED, f"{record.name} ({w}x{h}, the annotations say {width}x{height}{before})"
+        return (DARK, f"{record.name} ({remark})") if remark else None
 
     with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
         findings = list(filter(None, pool.map(finding_in, range(len(dataset.records)))))
-    return _findings(
-        {
-            "photos cannot be read": [text for kind, text in findings if kind == "unreadable"],
-            "photos are not of the annotated size": [text for kind, text in findings if kind == "resized"],
-        }
-    )
+    kinds = (UNREADABLE, RESIZED, DARK)
+    return _findings({kind: [text for of_kind, text in findings if of_kind == kind] for kind in kinds})
 
 
 def check_files(dataset, data):
-    """`file_findings`, refused where training would give up on them.
+    """`file_findings`, refused where training would give up on the photos that it cannot use.
 
     Args:
         dataset: Dataset.
@@ -101,11 +102,12 @@ def check_files(dataset, data):
         DataError: more bad files than `data.max_bad_fraction` forgives.
     """
     findings = file_findings(dataset)
-    count = sum(finding.count for finding in findings)
+    unusable = [finding for finding in findings if finding.what in UNUSABLE]
+    count = sum(finding.count for finding in unusable)
     if count > allowed_bad_files(len(dataset.records), data):
         raise DataError(
             f"{count} of {len(dataset.records)} photos cannot be used, more than "
-            f"data.max_bad_fraction={data.max_bad_fraction}: {'; '.join(map(str, findings))}"
+            f"data.max_bad_fraction={data.max_bad_fraction}: {'; '.join(map(str, unusable))}"
         )
     return findings
 
