@@ -1,7 +1,6 @@
 """Files are written beside and renamed: what was there before stays whole until the new one is.
 
-Text is UTF-8, whatever the locale; JSON is read with a clear error; glob patterns know the names that
-exist.
+Text is UTF-8, whatever the locale; JSON is read with a clear error; glob patterns know the names that exist.
 """
 
 import contextlib
@@ -50,6 +49,25 @@ def read_json(path):
         raise DataError(f"{path}: not valid JSON ({error})") from None
 
 
+def paths_matching(pattern):
+    """The paths that match a glob pattern, or the one that is named so; sorted.
+
+    Brackets are letters where they stand in the name of a folder or file that exists, or nothing matches
+    otherwise.
+    """
+    if os.path.exists(pattern):
+        return [pathlib.Path(pattern)]
+    parts = pathlib.Path(pattern).parts
+    existing = max((n for n in range(len(parts)) if os.path.exists(os.path.join("", *parts[:n]))), default=0)
+    folder, rest = os.path.join("", *parts[:existing]), os.path.join("", *parts[existing:])
+    escaped = os.path.join(glob.escape(folder), "")
+    for of_rest in (rest, rest.replace("[", "[[]")):
+        paths = glob.glob((escaped if folder else "") + of_rest, recursive=True)
+        if paths:
+            return sorted(map(pathlib.Path, paths))
+    return []
+
+
 def json_of(data):
     """What the bytes of a JSON file hold.
 
@@ -89,22 +107,3 @@ def path_in(folder, name):
 def path_for_tensorflow(path):
     """The text that TensorFlow, which takes all paths for UTF-8, finds a path under in every locale."""
     return os.fsencode(path).decode(errors="surrogateescape")
-
-
-def paths_matching(pattern):
-    """The paths that match a glob pattern, or the one that is named so; sorted.
-
-    Brackets are letters where they stand in the name of a folder or file that exists, or nothing matches
-    otherwise.
-    """
-    if os.path.exists(pattern):
-        return [pathlib.Path(pattern)]
-    parts = pathlib.Path(pattern).parts
-    existing = max((n for n in range(len(parts)) if os.path.exists(os.path.join("", *parts[:n]))), default=0)
-    folder, rest = os.path.join("", *parts[:existing]), os.path.join("", *parts[existing:])
-    escaped = os.path.join(glob.escape(folder), "")
-    for of_rest in (rest, rest.replace("[", "[[]")):
-        paths = glob.glob((escaped if folder else "") + of_rest, recursive=True)
-        if paths:
-            return sorted(map(pathlib.Path, paths))
-    return []

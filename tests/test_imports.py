@@ -36,7 +36,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "checkpoint": PLAIN | {"config", "old_files", "variable_names"},
     "pretrained": PLAIN | {"config", "assemble", "checkpoint", "models", "structures"},
     "cluster": {"errors"},
-    "data": CORE | {"config", "fast_photos"},
+    "data": CORE | {"config", "fast_photos", "photo_paths"},
     "evaluation": CORE | {"cluster", "config", "data", "visualize"},
     "labels": set(),
     "visualize": {"data", "files", "labels", "structures"},

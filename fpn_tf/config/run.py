@@ -11,6 +11,7 @@ from typing import Self
 from fpn_tf.config.network import ModelConfig, check, check_numbers
 
 RESIZES = ("detectron2", "torchvision", "detectron")
+FORMATS = ("auto", "coco", "yolo", "voc", "csv")  # of folders of photos and annotations
 PARTS = ("backbone", "neck", "rpn", "box_head")  # of a model
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -20,6 +21,9 @@ class DataConfig:
     """Where the photos and boxes come from, and how large they are shown to the net.
 
     Args:
+        folder: folder of photos and annotations in any of the formats; or one of the next two ways.
+        format: of `folder`: coco, yolo, voc, csv, or auto.
+        holdout: share of the photos to evaluate on where `folder` has none for it, between 0 and 1.
         tfds_name: a data set of TFDS, e.g. shapes, coco/2017, voc/2007; or the four paths below.
         tfds_dir: where TFDS keeps its data; "": TFDS' own default.
         tfds_train_split: name of the split in TFDS.
@@ -55,6 +59,9 @@ class DataConfig:
     'data/photos'
     """
 
+    folder: str = ""
+    format: str = "auto"
+    holdout: float = 0.2
     tfds_name: str = ""
     tfds_dir: str = ""
     tfds_train_split: str = "train"
@@ -94,6 +101,11 @@ class DataConfig:
         check_numbers(self, "data", "max_train_proposals max_eval_proposals", 1)
         check_numbers(self, "data", "max_bad_fraction", 0, 1)
         check_numbers(self, "data", "workers", 0)
+        check(self.format in FORMATS, f"data.format={self.format}: expected one of {', '.join(FORMATS)}")
+        check(
+            0 < self.holdout < 1,
+            f"data.holdout={self.holdout}: expected a share of the photos between 0 and 1",
+        )
         for name in ("short_side", "max_side"):
             check(
                 getattr(self, name) >= 1,

@@ -33,7 +33,11 @@ def load(annotations, images, truth_fields=NO_FIELDS):
     Raises:
         DataError: the file, the entry, the value and what was expected, in one line.
     """
-    coco = read_json(annotations)
+    return dataset_of(read_json(annotations), images, annotations, truth_fields)
+
+
+def dataset_of(coco, images, annotations, truth_fields=NO_FIELDS):
+    """`load` of what the file holds; `annotations` is its name."""
     folder = pathlib.Path(images)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected the photos of {annotations}")
