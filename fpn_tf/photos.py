@@ -51,7 +51,7 @@ def _rgb(image):
 def read_rgb(path):
     """`decode_rgb` of a file. Raises: PhotoError, also where the file is absent."""
     try:
-        with open(path, "rb") as file:
+        with open(os.path.expanduser(path), "rb") as file:
             data = file.read()
     except OSError as error:
         raise PhotoError(f"{path}: {error.strerror}") from None

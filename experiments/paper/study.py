@@ -128,7 +128,7 @@ def main(arguments):
     unknown = sorted(set(rows) - set(ROWS))
     if unknown:
         raise app.UsageError(f"--rows={unknown[0]}: expected rows among {', '.join(ROWS)}")
-    folder = pathlib.Path(FOLDER.value or (f"{RUNS}_small" if small else RUNS))
+    folder = pathlib.Path(FOLDER.value or (f"{RUNS}_small" if small else RUNS)).expanduser()
     for seed in map(int, SEEDS.value or ((0, 1, 2) if small else (0,))):
         for row in rows:
             run(row, folder / f"seed{seed}" if small else folder, seed)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 
+from fpn_tf import files
 from fpn_tf.config import DataConfig
 from fpn_tf.data import coco_folder
 from fpn_tf.data.dataset import Dataset
@@ -63,7 +64,8 @@ def batches(
         if not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name}={value!r}: expected a whole number of at least {least}")
     preprocessor = Preprocessor() if preprocessor is None else preprocessor
-    dataset = coco_folder.load(annotations, photos, truth_fields or {})
+    paths = files.expanded(annotations), files.expanded(photos)
+    dataset = coco_folder.load(*paths, truth_fields or {})
     if preprocessor.category_ids:
         dataset = numbered_by(dataset, preprocessor.category_ids, annotations)
     return Batches(dataset, preprocessor, batch_size, flip, shuffle, seed)

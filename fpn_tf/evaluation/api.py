@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from fpn_tf import photos
+from fpn_tf import files, photos
 from fpn_tf.data import coco_folder
 from fpn_tf.errors import DataError, PhotoError
 from fpn_tf.evaluation.kinds import KINDS
@@ -35,7 +35,8 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
     >>> 0 <= metrics["AP"] <= 1, sorted(metrics["per_class"])
     (True, ['blue', 'green', 'red'])
     """
-    dataset, kind = coco_folder.load(annotations, images), KINDS[model.kind]
+    dataset = coco_folder.load(files.expanded(annotations), files.expanded(images))
+    kind = KINDS[model.kind]
     ids = _ids_of_classes(model, dataset, annotations) if kind.has_classes else None
     results, image_ids = [], []
     for index, record in enumerate(dataset.records):
