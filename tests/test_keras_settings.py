@@ -166,7 +166,7 @@ def geometry():
 
 
 @pytest.mark.usefixtures("usual")
-@pytest.mark.parametrize("floatx", ["float16", "float64"])
+@pytest.mark.parametrize("floatx", ["float16", pytest.param("float64", marks=pytest.mark.slow)])
 def test_geometry_does_not_depend_on_a_users_default(floatx):
     """Keras makes Python's numbers as wide as its floatx: of float16, whole numbers of 16 bits."""
     with kernels.plain():
