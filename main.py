@@ -9,4 +9,4 @@ for module in (command, command_flags):
 main = command.main
 
 if __name__ == "__main__":
-    command.run_program()
+    command_flags.run_program(main)

@@ -7,4 +7,4 @@ from fpn_tf import command, command_flags
 if __name__ == "__main__":
     for module in (command, command_flags):
         flags.adopt_module_key_flags(module)  # --help lists them
-    command.run_program()
+    command_flags.run_program(command.main)

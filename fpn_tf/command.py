@@ -320,9 +320,3 @@ def main(arguments):
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def run_program():
-    """Runs the program on the flags of `sys.argv`; in a notebook's process also a second time."""
-    flags.FLAGS.unparse_flags()  # or those of the run before would still count
-    app.run(main)

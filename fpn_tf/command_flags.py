@@ -1,8 +1,14 @@
 """The flags of the program, but for --mode. They are defined once, where this module is first imported."""
 
-from absl import flags
+from absl import app, flags
 
 from fpn_tf import files
+
+
+def run_program(main):
+    """`app.run`, in a notebook's process also a second time: the flags of the run before do not count."""
+    flags.FLAGS.unparse_flags()
+    app.run(main)
 
 
 class _PathParser(flags.ArgumentParser):

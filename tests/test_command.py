@@ -226,6 +226,22 @@ def test_the_program_runs_twice_in_one_process(monkeypatch):
     flags.FLAGS.unparse_flags()
 
 
+@pytest.mark.parametrize("program", ["main.py", "experiments/paper/report.py", "experiments/paper/study.py"])
+def test_every_program_runs_twice_in_one_process(program, monkeypatch, capsys):
+    """IPython gives `%run` of the same file the same module, in which its flags are defined again."""
+    module = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    code = compile((ROOT / program).read_text(), program, "exec")
+    for _ in range(2):
+        vars(module).update(__name__="__main__", __doc__="What it does.", __file__=program)
+        monkeypatch.setattr(sys, "argv", [program, "unexpected"])
+        with pytest.raises(SystemExit) as ended:
+            exec(code, vars(module))
+        assert ended.value.code == 1
+        assert "unexpected: unexpected" in capsys.readouterr().err
+    flags.FLAGS.unparse_flags()
+
+
 def test_modes_are_called_with_what_the_flags_say(parse, monkeypatch):
     received = []
     stub = types.SimpleNamespace(predict_photos=lambda *arguments: received.append(arguments))
