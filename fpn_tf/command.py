@@ -76,12 +76,12 @@ def experiment_module(name):
         ConfigError: neither folder has that file.
     """
     folders = experiment_folders()
-    files = [folder / f"{name}.py" for folder in folders]
-    if re.fullmatch(r"[\w/]+", name) and any(path.is_file() for path in files):
+    candidates = [folder / f"{name}.py" for folder in folders]
+    if re.fullmatch(r"[\w/]+", name) and any(path.is_file() for path in candidates):
         return importlib.import_module(f"experiments.{name.replace('/', '.')}")
     known = sorted(p.stem for folder in folders for p in folder.glob("*.py") if p.stem != "__init__")
     raise ConfigError(
-        f"--experiment={name}: no such file as {' or '.join(map(str, files))}; "
+        f"--experiment={name}: no such file as {' or '.join(map(str, candidates))}; "
         f"expected one of {', '.join(known) or 'your own, with a function get_config()'}"
     )
 
