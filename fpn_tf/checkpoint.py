@@ -268,7 +268,7 @@ def check_whole(folder):
 def state_of(folder):
     """The dict in a checkpoint's state.json, see `Checkpoints.save`; {} where it cannot be read."""
     try:
-        return json.loads((folder / STATE_FILE).read_text())
+        return files.json_of((folder / STATE_FILE).read_bytes())
     except (OSError, ValueError):
         return {}
 
@@ -285,7 +285,7 @@ def _old(folder):
 def _seal(folder, state):
     names = sorted(path.name for path in folder.iterdir() if path.name != STATE_FILE)
     state["files"] = {name: _fingerprint(folder / name) for name in names}
-    with open(folder / STATE_FILE, "w") as file:
+    with open(folder / STATE_FILE, "w", encoding="utf-8") as file:
         json.dump(state, file, indent=2)
         file.flush()
         os.fsync(file.fileno())

@@ -5,10 +5,12 @@ Keras and TensorFlow start after the flags are read, so that a mistake in one is
 
 import errno
 import importlib
+import io
 import os
 import pathlib
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -40,7 +42,7 @@ from fpn_tf.command_flags import (
     TABLE,
     WEIGHTS,
 )
-from fpn_tf.errors import ConfigError, UserError
+from fpn_tf.errors import ConfigError, InterruptedRunError, UserError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -301,14 +303,26 @@ def dispatch():
     MODES[MODE.value].function(MODEL_DIR.value or f"runs/{EXPERIMENT.value}")
 
 
+def replace_unprintable():
+    """From now on, what a terminal's encoding lacks is replaced where it is printed, and ends no run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook has others, which lack nothing
+            stream.reconfigure(errors="replace")
+
+
 def main(arguments):
     """The program: runs, and turns a user's mistake into one line and exit status 1."""
+    replace_unprintable()
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected: {' '.join(arguments[1:])}")
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # TFDS and TensorFlow log much at INFO
+    warnings.filterwarnings("ignore", module="PIL")  # on odd photos, which are told by name instead
     try:
         dispatch()
+    except InterruptedRunError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        sys.exit(1)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -319,4 +333,5 @@ def main(arguments):
         print(f"error: {path}: {error.strerror}; what was saved before is whole", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
         sys.exit(130)

@@ -3,10 +3,9 @@
 import io
 
 import numpy as np
-from PIL import Image
 
 from fpn_tf import photos
-from fpn_tf.errors import ConfigError
+from fpn_tf.errors import ConfigError, PhotoError
 
 try:
     import cv2
@@ -16,6 +15,8 @@ except ImportError:
     ) from None
 
 cv2.setNumThreads(1)  # photos are read in parallel already
+# Whether a photo is upright, Pillow tells: of odd EXIF the two make different things.
+UPRIGHT_COLOUR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def decode_rgb(data, name="photo"):
@@ -24,7 +25,7 @@ def decode_rgb(data, name="photo"):
     OpenCV decodes what it decodes alike: upright colour JPEG files that have their end.
     """
     if _is_plain(data):
-        photo = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        photo = cv2.imdecode(np.frombuffer(data, np.uint8), UPRIGHT_COLOUR)
         if photo is not None:
             return photo
     return photos.decode_rgb(data, name)
@@ -34,10 +35,9 @@ def _is_plain(data):
     if not data.endswith(b"\xff\xd9"):  # the mark of a JPEG file's end
         return False
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            upright = image.getexif().get(photos.ORIENTATION, 1) == 1
-            return image.format == "JPEG" and image.mode == "RGB" and upright
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        with photos.opened(io.BytesIO(data), "photo") as image:
+            return image.format == "JPEG" and image.mode == "RGB" and photos.orientation_of(image) == 1
+    except PhotoError:
         return False
 
 

@@ -1,12 +1,14 @@
 """Files are written beside and renamed: what was there before stays whole until the new one is.
 
-And JSON is read with a clear error.
+Text is UTF-8, whatever the locale; JSON is read with a clear error; glob patterns know the names that exist.
 """
 
 import contextlib
+import glob
 import json
 import os
 import pathlib
+import zlib
 
 from fpn_tf.errors import DataError
 
@@ -24,7 +26,9 @@ def written_whole(path):
     """Yields a path to write to; on success it takes the place of `path` in one step."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    # A number for the name, which may be as long as a name may be.
+    number = zlib.crc32(os.fsencode(path.name))
+    beside = path.with_name(f".{number:08x}.{os.getpid()}.part{path.suffix}")
     try:
         yield beside
         os.replace(beside, path)
@@ -33,9 +37,9 @@ def written_whole(path):
 
 
 def write_text(path, text):
-    """Writes a text, whole or not at all."""
+    """Writes a text in UTF-8, whole or not at all."""
     with written_whole(path) as beside:
-        beside.write_text(text)
+        beside.write_bytes(text.encode(errors="backslashreplace"))  # JSON may hold half characters
 
 
 def write_json(path, value, indent=2):
@@ -46,8 +50,68 @@ def write_json(path, value, indent=2):
 def read_json(path):
     """What a JSON file holds. Raises: DataError where it is absent or no JSON."""
     try:
-        return json.loads(pathlib.Path(path).read_text())
+        return json_of(pathlib.Path(path).read_bytes())
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; expected a JSON file") from None
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error})") from None
+
+
+def paths_matching(pattern):
+    """The paths that match a glob pattern, or the one that is named so; sorted.
+
+    Brackets are letters where they stand in the name of a folder or file that exists, or nothing matches
+    otherwise.
+    """
+    if os.path.exists(pattern):
+        return [pathlib.Path(pattern)]
+    parts = pathlib.Path(pattern).parts
+    existing = max((n for n in range(len(parts)) if os.path.exists(os.path.join("", *parts[:n]))), default=0)
+    folder, rest = os.path.join("", *parts[:existing]), os.path.join("", *parts[existing:])
+    escaped = os.path.join(glob.escape(folder), "")
+    for of_rest in (rest, rest.replace("[", "[[]")):
+        paths = glob.glob((escaped if folder else "") + of_rest, recursive=True)
+        if paths:
+            return sorted(map(pathlib.Path, paths))
+    return []
+
+
+def json_of(data):
+    """What the bytes of a JSON file hold.
+
+    Args:
+        data: bytes in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
+
+    Raises:
+        ValueError: the reason why they are no JSON.
+    """
+    if not data.strip():
+        raise ValueError("the file is empty")
+    try:
+        return json.loads(data)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"byte {error.start} is 0x{data[error.start]:02x}, no {error.encoding}; expected text in UTF-8"
+        ) from None
+    except RecursionError:
+        raise ValueError("its brackets are nested too deep") from None
+
+
+def path_in(folder, name):
+    """The path of a file in a folder, as a UTF-8 text such as JSON names it.
+
+    The file's name is taken for UTF-8 as well, also where the locale has another encoding of names.
+
+    Args:
+        folder: pathlib.Path.
+        name: text, a relative path.
+    """
+    try:
+        return folder / os.fsdecode(name.encode(errors="surrogateescape"))
+    except UnicodeEncodeError:  # half a character, which no file name holds
+        return folder / name
+
+
+def path_for_tensorflow(path):
+    """The text that TensorFlow, which takes all paths for UTF-8, finds a path under in every locale."""
+    return os.fsencode(path).decode(errors="surrogateescape")

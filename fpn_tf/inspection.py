@@ -75,7 +75,8 @@ def _pictures(dataset, count):
             photo = photos.decode_rgb(dataset.read_bytes(index), record.name)
         except (PhotoError, OSError):
             continue  # among the findings
-        yield visualize.draw_record(photo, record, dataset.class_names)
+        names = dict(zip(dataset.category_ids, dataset.class_names))
+        yield visualize.draw_record(photo, record, names)
 
 
 def _plain(survey):

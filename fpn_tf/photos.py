@@ -1,18 +1,39 @@
 """Photos as arrays: decoding, the size to show them at, resizing. NumPy and Pillow only."""
 
+import contextlib
 import io
 import math
 import os
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fpn_tf import depth
 from fpn_tf.errors import PhotoError
 
 CANVAS_MULTIPLE = 32  # the coarsest backbone map has stride 32
 ORIENTATION = 0x0112  # an EXIF tag; 1 is upright
-Photo = np.ndarray | Image.Image | str | os.PathLike[str]  # the forms in which a user may have one
-PHOTO_FORMS = "expected uint8 [H, W, 3] in RGB, a PIL image or a path"
+TURNS = {  # its other values -> what turns a picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Formats whose header has the picture's size and orientation. A PNG's may follow the pixels, others
+# change their size as they load.
+SIZED_BY_HEADER = {"JPEG", "MPO", "TIFF", "WEBP", "GIF", "BMP", "PPM", "AVIF"}
+TIFF_WIDTH, TIFF_HEIGHT = 0x0100, 0x0101  # tags
+
+
+class Header(NamedTuple):
+    """What a photo tells of itself."""
+
+    size: tuple[int, int]  # (height, width) of the upright photo
+    remark: str = ""  # what is doubtful about its values, see `fpn_tf.depth.remark`
 
 
 def decode_rgb(data, name="photo"):
@@ -29,81 +50,106 @@ def decode_rgb(data, name="photo"):
         uint8 [H, W, 3].
 
     Raises:
-        PhotoError: the data is empty, truncated or no picture.
+        PhotoError: the data is empty, truncated or no picture, or its values have no known range.
+    """
+    if not data:
+        raise PhotoError(f"{name}: not a readable picture (the file is empty)")
+    with opened(io.BytesIO(data), name) as image:
+        return rgb_of(image)
+
+
+@contextlib.contextmanager
+def opened(file, name):
+    """A context with the PIL image of a file or path. Whatever is raised in it is the photo's fault.
+
+    Decoders meet what phones, editors and damaged disks wrote, and raise anything.
+
+    Raises:
+        PhotoError: it names the photo and the reason.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return _rgb(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "the file is empty" if not data else str(error).splitlines()[0]
-        raise PhotoError(f"{name}: not a readable picture ({reason})") from None
+        with Image.open(file) as image:
+            yield image
+    except Exception as error:
+        raise PhotoError(f"{name}: not a readable picture ({reason_of(error)})") from None
 
 
-def _rgb(image):
-    """A PIL image of any mode as uint8 [H, W, 3]."""
-    if image.mode.startswith(("I", "F")):  # 16-bit grey: convert() would clip it
-        image = Image.fromarray((np.asarray(image) / 256).clip(0, 255).astype(np.uint8))
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+def reason_of(error):
+    """A line that says why a photo cannot be read."""
+    if isinstance(error, UnidentifiedImageError):
+        return "of no format that Pillow reads"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def rgb_of(image):
+    """A PIL image of any mode as it is to be seen; uint8 [H, W, 3]. The image itself stays as it is."""
+    image.load()
+    if 0 in image.size:
+        raise ValueError("it has no pixels")
+    turn = TURNS.get(orientation_of(image))
+    if depth.is_deep(image):
+        image = depth.in_bytes(image)
+    elif image.mode == "P" and "transparency" in image.info:  # which convert() does not leave out unasked
+        image = image.convert("RGBA")
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    return np.asarray(image if turn is None else image.transpose(turn))
+
+
+def orientation_of(image):
+    """A PIL image's EXIF orientation, 1..8; 1 where it has none that can be read."""
+    try:
+        value = image.getexif().get(ORIENTATION)
+    except Exception:  # whatever a phone or an editor wrote
+        return 1
+    return int(value) if value in range(1, 9) else 1
+
+
+def upright_size_of(image):
+    """(height, width) that `rgb_of` will give, of most formats without decoding. `image` is just opened."""
+    if image.format not in SIZED_BY_HEADER:
+        image.load()
+    width, height = image.size
+    if image.format == "TIFF":  # Pillow's size may be that of the turned picture already
+        width, height = image.tag_v2[TIFF_WIDTH], image.tag_v2[TIFF_HEIGHT]
+    return (width, height) if orientation_of(image) >= 5 else (height, width)  # 5..8 lie on the side
+
+
+def header_of(file, name):
+    """The Header of a photo.
+
+    Args:
+        file: its path or a file object.
+        name: for messages.
+
+    Raises:
+        PhotoError: as `decode_rgb`, as far as the header tells.
+    """
+    with opened(file, name) as image:
+        exceeds_bytes = depth.exceeds_bytes(image)
+        size = upright_size_of(image)
+        return Header(size, depth.remark(image) if exceeds_bytes else "")
+
+
+def remark_on(path):
+    """What is doubtful about the values of a photo that can be read, as `Header.remark`."""
+    with opened(path, path) as image:
+        return depth.remark(image) if depth.exceeds_bytes(image) else ""
+
+
+def read_bytes(path):
+    """The bytes of a file. Raises: PhotoError, where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise PhotoError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_rgb(path):
     """`decode_rgb` of a file. Raises: PhotoError, also where the file is absent."""
-    try:
-        with open(os.path.expanduser(path), "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise PhotoError(f"{path}: {error.strerror}") from None
-    return decode_rgb(data, str(path))
-
-
-def photo_from(value: Photo) -> np.ndarray:
-    """A photo as an array, from whatever form a user has it in.
-
-    Args:
-        value: uint8 [H, W, 3] array in RGB, PIL image (of any mode; EXIF rotation is applied) or path.
-
-    Returns:
-        uint8 [H, W, 3], RGB.
-
-    Raises:
-        ValueError: another type, dtype or shape.
-        PhotoError: a path whose file is absent or no picture.
-    """
-    if isinstance(value, str | os.PathLike):
-        return read_rgb(value)
-    if isinstance(value, Image.Image):
-        return _rgb(ImageOps.exif_transpose(value))
-    if not isinstance(value, np.ndarray):
-        raise ValueError(f"{type(value).__name__}: {PHOTO_FORMS}")
-    if value.dtype != np.uint8 or value.ndim != 3 or value.shape[2] != 3 or 0 in value.shape:
-        raise ValueError(f"{value.dtype} array of shape {value.shape}: {PHOTO_FORMS}{_advice(value)}")
-    return value
-
-
-def _advice(array):
-    """A text for a message: what turns an array into a photo; "" where nothing is known to."""
-    if array.ndim == 4:
-        return "; a batch is given as a list of photos"
-    if array.dtype != np.uint8:
-        return "; values of 0..255 are converted by .astype('uint8')"
-    if array.ndim == 2:
-        return "; grey is repeated by np.stack([photo] * 3, axis=-1)"
-    if array.ndim == 3 and array.shape[2] == 4:
-        return "; alpha is dropped by photo[..., :3]"
-    return ""
-
-
-def upright_size(path):
-    """(height, width) of the upright photo, from the file's header alone. Raises: PhotoError."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(ORIENTATION, 1) >= 5  # 5..8 lie on the side
-    except OSError as error:
-        raise PhotoError(f"{path}: not a readable picture ({error})") from None
-    return (width, height) if turned else (height, width)
+    return decode_rgb(read_bytes(os.path.expanduser(path)), str(path))
 
 
 def resized_size(size, short_side, max_side, kind="detectron2"):

@@ -91,10 +91,12 @@ class Preprocessor:
             std is None or (_are_three(std) and min(std) > 0), "pixel_std", std, "3 positive numbers or None"
         )
         _check(
-            isinstance(ids, tuple) and all(map(_is_whole, ids)) and len(set(ids)) == len(ids),
+            isinstance(ids, tuple)
+            and all(_is_whole(i) and -(2**63) <= i < 2**63 for i in ids)
+            and len(set(ids)) == len(ids),
             "category_ids",
             ids,
-            "a tuple of different whole numbers",
+            "a tuple of different whole numbers of 64 bits",
         )
         _check(
             isinstance(names, tuple) and all(isinstance(name, str) for name in names),

@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-    from fpn_tf.photos import Photo
+    from fpn_tf.photo_forms import Photo
 
 Array = Any  # a tensor of the Keras backend in use, or a NumPy array
 Pyramid = dict[str, Array]
@@ -217,7 +217,7 @@ class Detections:
         """The photo with its detections, named and scored.
 
         Args:
-            photo: the photo that they were found in: uint8 [H, W, 3], PIL.Image or path.
+            photo: the photo that they were found in, in any form that `detect` takes.
             min_score: detections below it are not drawn.
 
         Returns:
@@ -226,9 +226,10 @@ class Detections:
         Raises:
             ValueError: something that is no photo; PhotoError: a file that cannot be read as one.
         """
-        from fpn_tf import photos, visualize
+        from fpn_tf import visualize
+        from fpn_tf.photo_forms import photo_from
 
-        return visualize.draw_detections(photos.photo_from(photo), self, min_score)
+        return visualize.draw_detections(photo_from(photo), self, min_score)
 
 
 class BatchSegments(NamedTuple):

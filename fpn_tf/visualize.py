@@ -1,17 +1,20 @@
 """Pictures of detections and ground truth, drawn with Pillow."""
 
 import colorsys
-import functools
+import dataclasses
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from fpn_tf import files
 from fpn_tf.data import segments
+from fpn_tf.labels import MARGIN, fonts, label_text, placed_labels
 
 GAP = 8  # pixels between two pictures side by side
 READABLE_SIDE = 480  # pixels: the shorter side that small photos are enlarged to
 LONGEST_SIDE = 2048  # pixels: the longer side at which enlarging stops
+MARK = ("Software", "fpn_tf")  # an entry of the PNGs
 
 
 def class_color(number):
@@ -19,43 +22,51 @@ def class_color(number):
     return tuple(round(255 * v) for v in colorsys.hsv_to_rgb(number * 0.381966 % 1, 0.85, 1.0))
 
 
-@functools.cache
-def _font(size):
-    """Pillow's font at a size in pixels."""
-    return ImageFont.load_default(size)
-
-
 def draw_boxes(photo, boxes, labels, colors):
     """A copy of a photo with labelled boxes.
 
     Args:
         photo: uint8 [H, W, 3].
-        boxes: [D, 4] in its pixels.
-        labels: D texts, any of them empty.
+        boxes: [D, 4] in its pixels, the best first: they are on top.
+        labels: D texts of `label_text`, any of them empty.
         colors: D colours (r, g, b).
 
     Returns:
-        PIL.Image. Small photos are enlarged so that the labels can be read.
+        PIL.Image of the photo's size.
+    """
+    image = Image.fromarray(photo)
+    pen = ImageDraw.Draw(image)
+    line = max(2, min(image.size) // 300)
+    boxes = np.asarray(boxes, float).reshape(-1, 4)
+    for (x1, y1, x2, y2), color in reversed(list(zip(boxes, colors))):
+        pen.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color, width=line)
+    labelled = [i for i, text in enumerate(labels) if text]
+    text_size = max(11, min(image.size) // 45)
+    places = placed_labels([labels[i] for i in labelled], boxes[labelled, :2], image.size, text_size)
+    for i, label in zip(labelled, places):
+        if label is None:
+            continue
+        left, top, right, bottom = label.box
+        is_dark = sum(c * w for c, w in zip(colors[i], (0.3, 0.59, 0.11))) < 140
+        pen.rectangle((left, top, right - 1, bottom - 1), fill=colors[i])
+        pen.text((left + MARGIN, top), label.text, fill="white" if is_dark else "black", font=label.font)
+    return image
+
+
+def enlarged(photo, boxes):
+    """A small photo and its boxes at a size at which labels can be read.
+
+    Args:
+        photo: uint8 [H, W, 3].
+        boxes: [G, 4] in its pixels.
+
+    Returns:
+        (uint8 [H * n, W * n, 3], [G, 4] in its pixels), n whole; 1 for photos that are large enough.
     """
     height, width = photo.shape[:2]
     scale = max(1, min(round(READABLE_SIDE / min(height, width)), LONGEST_SIDE // max(height, width)))
     image = Image.fromarray(photo).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
-    pen = ImageDraw.Draw(image)
-    line = max(2, min(image.size) // 300)
-    font = _font(max(11, min(image.size) // 45))
-    # The best come first: draw them last, on top.
-    for box, label, color in reversed(list(zip(boxes, labels, colors))):
-        x1, y1, x2, y2 = (float(v) * scale for v in box)
-        pen.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color, width=line)
-        if not label:
-            continue
-        left, top, right, bottom = pen.textbbox((x1 + line, y1), label, font=font)
-        lift = min(bottom - top + 2 * line, y1)
-        shift = min(0, image.width - right - 2)
-        dark = sum(c * w for c, w in zip(color, (0.3, 0.59, 0.11))) < 140
-        pen.rectangle((left + shift - 2, top - lift - 1, right + shift + 2, bottom - lift + 1), fill=color)
-        pen.text((x1 + line + shift, y1 - lift), label, fill="white" if dark else "black", font=font)
-    return image
+    return np.asarray(image), np.asarray(boxes, float).reshape(-1, 4) * scale
 
 
 def draw_detections(photo, detections, min_score):
@@ -67,10 +78,10 @@ def draw_detections(photo, detections, min_score):
         min_score: the lowest score that is drawn.
 
     Returns:
-        PIL.Image.
+        PIL.Image of the photo's size.
     """
     shown = detections[detections.scores >= min_score]
-    labels = [f"{name} {score:.2f}" for name, score in zip(shown.names, shown.scores)]
+    labels = [label_text(*about) for about in zip(shown.names, shown.classes.tolist(), shown.scores)]
     places = {category: place for place, category in enumerate(detections.class_names)}
     colors = [class_color(places.get(int(category), int(category))) for category in shown.classes]
     return draw_boxes(photo, shown.boxes, labels, colors)
@@ -78,7 +89,7 @@ def draw_detections(photo, detections, min_score):
 
 def side_by_side(left, right, captions):
     """Two pictures in one, each under its caption. Returns: PIL.Image."""
-    font = _font(16)
+    font = fonts(16)[0]
     bar = 24
     sheet = Image.new("RGB", (left.width + GAP + right.width, bar + max(left.height, right.height)), "white")
     pen = ImageDraw.Draw(sheet)
@@ -100,8 +111,9 @@ def draw_comparison(photo, detections, record, min_score=0.5):
     Returns:
         PIL.Image.
     """
-    truth = draw_record(photo, record, list(detections.class_names.values()))
-    detected = draw_detections(photo, detections, min_score)
+    truth = draw_record(photo, record, detections.class_names)
+    large, boxes = enlarged(photo, detections.boxes)
+    detected = draw_detections(large, dataclasses.replace(detections, boxes=boxes), min_score)
     return side_by_side(detected, truth, (f"detections (score >= {min_score:g})", "ground truth"))
 
 
@@ -125,8 +137,9 @@ def draw_segment_comparison(photo, detections, record):
     colors = [class_color(i) for i in range(len(truth))]
     shown = [proposed[i] for i in best]
     labels = [f"IoU {overlaps[i, g]:.2f}" for g, i in enumerate(best)]
-    left = draw_boxes(overlaid(photo, shown, colors), detections.boxes[best], labels, colors)
-    right = draw_boxes(overlaid(photo, truth, colors), record.boxes, [""] * len(truth), colors)
+    left = draw_boxes(*enlarged(overlaid(photo, shown, colors), detections.boxes[best]), labels, colors)
+    no_labels = [""] * len(truth)
+    right = draw_boxes(*enlarged(overlaid(photo, truth, colors), record.boxes), no_labels, colors)
     return side_by_side(left, right, ("best of the proposals", "ground truth"))
 
 
@@ -151,22 +164,37 @@ def contact_sheet(pictures, columns=4, width=480):
     return sheet
 
 
-def draw_record(photo, record, names):
-    """A photo with its ground truth.
+def draw_record(photo, record, class_names):
+    """A photo with its ground truth; small photos are enlarged.
 
     Args:
         photo: uint8 [H, W, 3].
-        record: its `fpn_tf.data.dataset.Record`.
-        names: the names of classes 1..K.
+        record: its `fpn_tf.data.dataset.Record`; it may have further classes than the model.
+        class_names: {category id: name}, in the order of classes 1..K.
 
     Returns:
         PIL.Image.
     """
-    labels = [names[c - 1] for c in record.classes]
-    return draw_boxes(photo, record.boxes, labels, [class_color(c - 1) for c in record.classes])
+    names = [label_text(name, number) for number, name in class_names.items()]
+    labels = [names[c - 1] if c <= len(names) else "no class of the model" for c in record.classes]
+    colors = [class_color(c - 1) for c in record.classes]
+    return draw_boxes(*enlarged(photo, record.boxes), labels, colors)
 
 
 def save_picture(image, path):
-    """Writes a PNG, whole or not at all."""
+    """Writes a PNG, whole or not at all, that `is_drawn` knows again."""
+    mark = PngInfo()
+    mark.add_text(*MARK)
     with files.written_whole(path) as beside:
-        image.save(beside, "PNG")
+        image.save(beside, "PNG", pnginfo=mark)
+
+
+def is_drawn(path):
+    """Whether a path is that of a file of `save_picture`, and so may be replaced by another one."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with Image.open(path) as image:
+            return image.info.get(MARK[0]) == MARK[1]
+    except Exception:  # no picture
+        return False

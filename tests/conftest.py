@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import pathlib
 import shutil
 import sys
 
@@ -213,25 +212,29 @@ def folder_config(tiny_config, coco_folder):
     return override(tiny_config, folder_overrides(coco_folder))
 
 
-@pytest.fixture
-def main_here(capfd, monkeypatch):
-    """`main.py` in this process: arguments -> (exit status, standard output, standard error)."""
-    monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parent.parent))
+def run_main(*arguments, overrides=()):
+    """`main.py` in this process: its exit status."""
     module = importlib.import_module("main")
+    module.flags.FLAGS.unparse_flags()
+    module.flags.FLAGS(["main.py", *arguments, *(f"--params_override={o}" for o in overrides)])
+    try:
+        module.main(["main.py"])
+    except SystemExit as ended:
+        return ended.code
+    finally:
+        module.flags.FLAGS.unparse_flags()
+    return 0
+
+
+@pytest.fixture
+def main_here(capfd):
+    """`main.py` in this process: arguments -> (exit status, standard output, standard error)."""
 
     def run(*arguments, overrides=()):
-        module.flags.FLAGS.unparse_flags()
-        module.flags.FLAGS(["main.py", *arguments, *(f"--params_override={o}" for o in overrides)])
-        status = 0
-        try:
-            module.main(["main.py"])
-        except SystemExit as ended:
-            status = ended.code
-        told = capfd.readouterr()
-        return status, told.out, told.err
+        status = run_main(*arguments, overrides=overrides)
+        return status, *capfd.readouterr()
 
-    yield run
-    module.flags.FLAGS.unparse_flags()
+    return run
 
 
 @pytest.fixture

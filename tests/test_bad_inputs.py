@@ -260,12 +260,12 @@ CASES = {
         "model.num_classes=5: the training data has 3 classes",
     ),
     "classes of the held-out data": (
-        lambda root, tmp: annotations(lambda c: c["categories"].reverse())(
-            shutil.copytree(root, tmp / "held"), tmp
-        ),
+        lambda root, tmp: annotations(
+            lambda c: [e.update(name=n) for e, n in zip(c["categories"], ("green", "cyan", "blue"))]
+        )(shutil.copytree(root, tmp / "held"), tmp),
         ["--mode=train_and_eval", "--experiment=coco_r50_fpn_1x", NEW],
         ["data.eval_annotations={tmp}/held/annotations.json"],
-        "data.eval_annotations: its categories differ",
+        "has the classes 7: green, 3: cyan, 90: blue; the model has 7: red, 3: green, 90: blue; expected",
     ),
     "backbone absent": (
         nothing,
@@ -342,19 +342,19 @@ CASES = {
         annotations(lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")])),
         [*TRAIN, NEW],
         [],
-        "annotations[0] (id 1): bbox = [1, 2, 3, nan]; expected [x, y, width, height]",
+        "annotations[0] (id 1).bbox = [1, 2, 3, NaN]: expected [x, y, width, height]",
     ),
     "box of three": (
         annotations(lambda c: c["annotations"][0].update(bbox=[1, 2, 3])),
         [*TRAIN, NEW],
         [],
-        "bbox = [1, 2, 3]; expected [x, y, width, height]",
+        "bbox = [1, 2, 3]: expected [x, y, width, height]",
     ),
     "two kinds at once": (
         annotations(lambda c: c["annotations"][0].update(category_id=5, bbox="x")),
         [*TRAIN, NEW],
         [],
-        "category_id = 5 is none of the ids in 'categories'; annotations[0] (id 1): bbox = x",
+        '(7: red, 3: green, 90: blue); annotations[0] (id 1).bbox = "x": expected [x',
     ),
     "nothing to learn": (
         annotations(lambda c: c["annotations"].clear()),
@@ -382,6 +382,18 @@ CASES = {
         [],
         "none of the 1 file(s) is a readable photo",
     ),
+    "pictures among the photos": (
+        text("{tmp}/photos/a.png", b"a photo"),
+        ["--mode=predict", OLD, "--images={tmp}/photos", "--output={tmp}/photos"],
+        [],
+        "/photos: is the folder of the photos; expected another one",
+    ),
+    "proposals in the place of a photo": (
+        text("{tmp}/a.png", b"a photo"),
+        ["--mode=propose", OLD, "--output={tmp}/a.png"],
+        [],
+        "a.png: expected a file ending in .npz",
+    ),
     "detections alone": (nothing, ["--mode=eval", "--detections=x.json"], [], "expected both or neither"),
     "detections no JSON": (text("{tmp}/found.json", b"nope"), SCORE, [], "found.json: not valid JSON"),
     "detections no list": (text("{tmp}/found.json", b"{}"), SCORE, [], "expected a list of results"),
@@ -389,15 +401,20 @@ CASES = {
         results({k: v for k, v in GOOD.items() if k != "score"}),
         SCORE,
         [],
-        "found.json: [0] has no 'score'",
+        "has no score: expected an object with",
     ),
     "detection of another image": (
         results(GOOD | {"image_id": 1}),
         SCORE,
         [],
-        "[0].image_id = 1 is no image of",
+        "[0].image_id = 1: expected an image of",
     ),
-    "detection is no object": (results(5), SCORE, [], "found.json: [0] = 5: expected"),
+    "detection is no object": (
+        results(5),
+        SCORE,
+        [],
+        "found.json: [0] = 5 has no image_id: expected an object",
+    ),
     "truth of another form": (
         lambda root, tmp: (results(GOOD)(root, tmp), annotations(lambda c: c.pop("images"))(root, tmp)),
         SCORE,
@@ -410,7 +427,7 @@ CASES = {
         ),
         ["--mode=eval", OLD],
         ["eval.annotations={tmp}/official/annotations.json"],
-        "eval.annotations: has no image",
+        "official/annotations.json: annotations[0] (id 1): image_id = 100 is no image's id (101, 111",
     ),
     "benchmark of no classes": (
         nothing,
@@ -491,7 +508,7 @@ CASES = {
         nothing,
         [*TRAIN, NEW],
         ["model.kind=segment_proposals", "data.segments=true"],
-        "annotations[0] (id 1): segmentation = None; expected polygons or a run-length code",
+        "annotation 1 of image 100: segmentation = null; expected polygons or a run-length code",
     ),
     "segments of no use": (
         nothing,
@@ -592,6 +609,7 @@ def test_a_cluster_that_cannot_be(main_here, run, tmp_path, monkeypatch, tf_conf
     assert errors.count("error: ") == 1
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_odd_photos_are_no_mistake(run, tmp_path, main_here, caplog):
     """One pixel; a line of 20,000; and one too large to be true, which is passed over."""
     (tmp_path / "photos").mkdir()

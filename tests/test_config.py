@@ -93,7 +93,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 # Paths --------------------------------------------------------------------------------------------
 
 PATHS = (
-    *("model.backbone_weights", "train.initial_model_dir", "eval.annotations", "data.root", "data.tfds_dir"),
+    *("model.backbone_weights", "train.initial_model_dir", "eval.annotations"),
+    *("data.root", "data.folder", "data.tfds_dir"),
     *(f"data.{s}_{name}" for s in ("train", "eval") for name in ("annotations", "images", "proposals")),
 )
 
@@ -117,7 +118,8 @@ def test_every_key_that_is_a_path_is_known_here():
         f"{section}.{name}"
         for section in ("model", "data", "train", "eval")
         for name, value in keys[section].items()
-        if value == "" and any(word in name for word in ("dir", "root", "annotations", "images", "weights"))
+        if value == ""
+        and any(word in name for word in ("dir", "root", "folder", "annotations", "images", "weights"))
     }
     assert texts - others <= set(PATHS)
 
@@ -180,6 +182,14 @@ GENERATED = {"data.tfds_name": "shapes"}
             "data.tfds_name=coco/2017: the train split would be read from data.train_annotations=train.x; "
             "expected data.train_annotations= and data.train_images= (empty) as well",
         ),
+        (
+            {"data.folder": "/a"},
+            ["data.root=/b"],
+            "data.root=/b: the train split would be read from data.folder",
+        ),
+        ({"data.folder": "/a"}, ["data.tfds_name=b"], "data.tfds_name=b: the train split would be read from"),
+        (GENERATED, ["data.format=yolo"], "data.format=yolo: the train split would be read from data.tfds_n"),
+        (FILES, ["data.holdout=0.3"], "expected data.folder={a folder} as well"),
         (FILES, ["data.tfds_dir=/tfds"], "data.tfds_dir=/tfds: the train split would be read from"),
         (FILES, ["data.tfds_eval_split=test"], "data.tfds_eval_split=test: the "),
         (
@@ -205,6 +215,9 @@ def test_a_source_that_gives_way_to_another_is_refused(before, given, message):
         (FILES, ["data.root=/mine", "data.eval_annotations=b", "data.short_side=320"]),
         (FILES, ["data.tfds_name=coco/2017", *(f"{key}=" for key in FILES)]),
         (GENERATED, ["eval.annotations=official.json"]),
+        (GENERATED, ["data.folder=/mine", "data.format=voc", "data.holdout=0.3"]),
+        (FILES, ["data.folder=/mine"]),
+        ({"data.folder": "/a"}, ["data.folder=", *(f"{key}={value}" for key, value in FILES.items())]),
         ({}, ["data.root=/mine"]),
     ],
 )

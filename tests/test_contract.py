@@ -57,6 +57,7 @@ def maps():
     return {f"c{k}": keras.KerasTensor((None, None, None, 32 * 2 ** (k - 2))) for k in (2, 3, 4, 5)}
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_evaluate_scores_the_losses(model, photos):
     held_out = fpn_tf.batches(
         photos / "annotations.json",
@@ -135,6 +136,7 @@ def test_evaluate_of_perfect_detections_is_one(model, photos, monkeypatch):
     assert metrics["AP"] == pytest.approx(1)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_saved_model_is_the_same(model, photos, tmp_path):
     photo = np.asarray(Image.open(photos / "images" / "photo_0.png"))
     model.save(tmp_path / "m.keras")
@@ -156,9 +158,9 @@ def test_build_makes_the_same_parts_of_a_config(tiny_config):
     assert type(rpn) is fpn_tf.RPN
 
 
-def test_fit_draws_other_anchors_in_every_step(tiny_config, batch):
+def test_fit_draws_other_anchors_in_every_step(quick_config, batch):
     """The seeds lie in y; the steps count themselves."""
-    model = fpn_tf.build(tiny_config)
+    model = fpn_tf.build(quick_config)
     seeds = []
 
     def compute_losses(y, outputs, training=True):

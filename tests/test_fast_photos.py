@@ -1,4 +1,5 @@
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -25,10 +26,12 @@ def encoded(image, kind="JPEG", **options):
     return buffer.getvalue()
 
 
-def turned():
-    exif = Image.Exif()
-    exif[photos.ORIENTATION] = 6
-    return encoded(picture(), exif=exif)
+def with_orientation(kind, count, value):
+    """A JPEG whose EXIF holds an orientation of a type, count and 4 bytes."""
+    entry = struct.pack("<HHHI", 1, photos.ORIENTATION, kind, count) + value
+    block = b"Exif\0\0II*\0\x08\0\0\0" + entry + b"\0\0\0\0"
+    plain = encoded(picture())
+    return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + plain[2:]
 
 
 FILES = {
@@ -38,11 +41,18 @@ FILES = {
     "progressive": encoded(picture(), progressive=True),
     "grey": encoded(picture("L")),
     "cmyk": encoded(picture("CMYK")),
-    "turned": turned(),
+    "turned": with_orientation(3, 1, b"\6\0\0\0"),
+    "turned, number of 32 bits": with_orientation(4, 1, b"\6\0\0\0"),
+    "turned, text": with_orientation(2, 2, b"6\0\0\0"),
+    "turned, bytes": with_orientation(7, 2, b"\6\0\0\0"),
+    "turned, a byte": with_orientation(1, 1, b"\6\0\0\0"),
+    "turned twice": with_orientation(3, 2, b"\6\0\3\0"),
+    "turned by 9": with_orientation(3, 1, b"\x09\0\0\0"),
     "png": encoded(picture("RGBA"), "PNG"),
 }
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow's, on odd EXIF
 @pytest.mark.parametrize("name", FILES)
 def test_the_pixels_are_those_of_pillow(name):
     found = fast_photos.decode_rgb(FILES[name])

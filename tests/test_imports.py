@@ -9,7 +9,7 @@ import fpn_tf
 
 ROOT = pathlib.Path(fpn_tf.__file__).parent
 PLAIN = {"catalogue", "coco_classes", "errors", "files"}  # rooms that import nothing but each other
-CORE = PLAIN | {"structures", "photos", "preprocessing", "geometry", "kernels"}
+CORE = PLAIN | {"structures", "depth", "photos", "photo_forms", "preprocessing", "geometry", "kernels"}
 NETS = CORE | {"losses", "targets"}
 ALLOWED = {  # room -> rooms it may import from, besides itself
     "catalogue": set(),
@@ -19,9 +19,11 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "registration": set(),  # it names modules as texts
     "keras_settings": {"errors"},
     "variable_names": set(),
-    "structures": {"photos", "visualize"},  # a record that draws itself, lazily
+    "structures": {"photo_forms", "visualize"},  # a record that draws itself, lazily
     "config": PLAIN,
-    "photos": {"errors"},
+    "depth": set(),
+    "photos": {"depth", "errors"},
+    "photo_forms": {"errors", "photos"},
     "fast_photos": {"errors", "photos"},
     "preprocessing": {"photos", "structures"},
     "geometry": {"structures", "kernels"},  # of the kernels the choice alone
@@ -35,10 +37,12 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "checkpoint": PLAIN | {"config", "old_files", "variable_names"},
     "pretrained": PLAIN | {"config", "assemble", "checkpoint", "models", "structures"},
     "cluster": {"errors"},
-    "data": CORE | {"config", "fast_photos"},
+    "data": CORE | {"config", "fast_photos", "photo_paths"},
     "evaluation": CORE | {"cluster", "config", "data", "visualize"},
-    "visualize": {"data", "files", "structures"},
+    "labels": set(),
+    "visualize": {"data", "files", "labels", "structures"},
     "inspection": CORE | {"data", "visualize"},
+    "photo_paths": {"errors", "files"},
     "predict": CORE | {"evaluation", "visualize"},
     "training": NETS | {"checkpoint", "cluster", "config", "data", "evaluation", "models", "pretrained"},
     "exporting": CORE,

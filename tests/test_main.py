@@ -1,5 +1,7 @@
 """The command line, as a user types it."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -8,12 +10,13 @@ import sys
 import types
 
 import pytest
-from commands import ROOT, SMALL, main
-from conftest import folder_overrides, make_coco_folder
+from commands import ROOT, SMALL
+from conftest import folder_overrides, make_coco_folder, run_main
 from PIL import Image
 
 from fpn_tf import command
 from fpn_tf import config as config_lib
+from fpn_tf.errors import InterruptedRunError
 from fpn_tf.evaluation.coco import METRICS
 from fpn_tf.training import loop
 
@@ -22,15 +25,24 @@ QUICK = [*SMALL, "model.norm=frozen_bn", "train.learning_rate=0.0003"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A finished train_and_eval on a folder of drawn photos: (data folder, model_dir, its output)."""
+    """A finished train_and_eval on a folder of drawn photos: (data folder, model_dir, its output).
+
+    The held-out annotations number and order the classes otherwise.
+    """
     root = make_coco_folder(tmp_path_factory.mktemp("main") / "data")
+    coco = json.loads((root / "annotations.json").read_text())
+    new_ids = {90: 0, 3: 7, 7: 3}
+    names = {category["id"]: category["name"] for category in coco["categories"]}
+    coco["categories"] = [{"id": new, "name": names[old]} for old, new in new_ids.items()]
+    coco["annotations"] = [a | {"category_id": new_ids[a["category_id"]]} for a in coco["annotations"]]
+    (root / "held_out.json").write_text(json.dumps(coco))
     model_dir = root.parent / "run"
-    overrides = [*QUICK, *folder_overrides(root)]
-    status, output, errors = main(
-        "--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}", overrides=overrides
-    )
-    assert status == 0, output + errors
-    return root, model_dir, output
+    overrides = [*QUICK, *folder_overrides(root), "data.eval_annotations=held_out.json"]
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        flags = ("--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}")
+        assert run_main(*flags, overrides=overrides) == 0
+    return root, model_dir, output.getvalue()
 
 
 def test_train_and_eval_leaves_everything_behind(trained):
@@ -42,7 +54,8 @@ def test_train_and_eval_leaves_everything_behind(trained):
     metrics = json.loads((model_dir / "eval" / "metrics.json").read_text())
     assert set(metrics) == {*METRICS, "per_class", "step"}
     assert metrics["step"] == 4
-    assert list(metrics["per_class"]) == ["red", "green", "blue"]
+    assert list(metrics["per_class"]) == ["blue", "green", "red"]
+    assert "classes are matched by name" in " ".join(output.split())
     detections = json.loads((model_dir / "eval" / "detections.json").read_text())
     assert {d["category_id"] for d in detections} <= {7, 3, 90}
     assert {d["image_id"] for d in detections} <= {100, 110, 120, 130, 140, 150}
@@ -99,6 +112,21 @@ def test_eval_predict_and_export_read_the_model_dir(trained, tmp_path, main_here
     assert status == 0, errors
     assert "exported step 4" in output
     assert (model_dir / "export" / "detector.npz").is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InterruptedRunError("after 3 of 9 photos"), 1, "stopped: after 3 of 9 photos\n"),
+        (KeyboardInterrupt(), 130, "stopped\n"),
+    ],
+)
+def test_an_interruption_is_no_error(error, status, line, main_here, monkeypatch):
+    def interrupted():
+        raise error
+
+    monkeypatch.setattr(command, "dispatch", interrupted)
+    assert main_here("--mode=predict") == (status, "", line)
 
 
 def test_scoring_a_result_file(trained, main_here):

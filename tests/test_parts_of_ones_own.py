@@ -109,9 +109,10 @@ def tinted(tmp_path):
     return root
 
 
-def trained(main_here, mine, tinted, model_dir, *overrides):
-    """`--mode=train_and_eval` of the experiment: (losses of its last step, standard output)."""
+def trained(main_here, mine, tinted, model_dir, *overrides, mode="train_and_eval"):
+    """A run of the experiment: (losses of its last step, standard output)."""
     status, out, err = main_here(
+        f"--mode={mode}",
         "--experiment=mine",
         f"--model_dir={model_dir}",
         overrides=[*OVERRIDES, *folder_overrides(tinted), *overrides],
@@ -122,15 +123,14 @@ def trained(main_here, mine, tinted, model_dir, *overrides):
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_a_neck_and_a_head_of_ones_own_pass_through_every_mode(mine, tinted, tmp_path, main_here):
+def test_a_neck_and_a_head_of_ones_own_are_trained_and_given_back(mine, tinted, tmp_path, main_here):
     model_dir = tmp_path / "run"
-    losses, out = trained(main_here, mine, tinted, model_dir)
-    assert losses["step"] == 4
+    losses, out = trained(main_here, mine, tinted, model_dir, "train.steps=2", mode="train")
+    assert losses["step"] == 2
     assert 0 < losses["tint_loss"] < 3
     terms = [value for name, value in losses.items() if name.endswith("_loss") and name != "total_loss"]
     assert losses["total_loss"] == pytest.approx(sum(terms), rel=1e-5)
     assert "tint_loss" in out
-    assert (model_dir / "export" / "1" / "saved_model.pb").exists()
 
     model = fpn_tf.load(model_dir)
     assert type(model.neck).__name__ == "PathAggregation"
@@ -151,9 +151,27 @@ def test_a_neck_and_a_head_of_ones_own_pass_through_every_mode(mine, tinted, tmp
         save_npz(model, tmp_path / "detector.npz")
 
     # Without the experiment, the run goes on with the parts that its checkpoint tells of.
-    status, _, err = main_here("--mode=train", f"--model_dir={model_dir}", overrides=["train.steps=6"])
+    status, _, err = main_here("--mode=train", f"--model_dir={model_dir}", overrides=["train.steps=3"])
     assert status == 0, err
-    assert json.loads((model_dir / "train.jsonl").read_text().splitlines()[-1])["step"] == 6
+    assert json.loads((model_dir / "train.jsonl").read_text().splitlines()[-1])["step"] == 3
+
+
+@pytest.mark.slow
+def test_parts_of_ones_own_are_evaluated_drawn_and_exported(mine, tinted, tmp_path, main_here):
+    model_dir = tmp_path / "run"
+    losses, _ = trained(main_here, mine, tinted, model_dir)
+    assert losses["step"] == 4
+    assert files.read_json(model_dir / "eval" / "metrics.json")["step"] == 4
+    assert len(list((model_dir / "pictures").glob("*.png"))) == 2
+    import tensorflow as tf
+
+    photo = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    serve = tf.saved_model.load(model_dir / "export" / "1").signatures["image_tensor"]
+    served = serve(image_tensor=tf.constant(photo[None]))
+    [detections] = fpn_tf.load(model_dir).detect(photo)
+    count = int(served["num_detections"][0])
+    assert count == len(detections)
+    np.testing.assert_allclose(served["detection_boxes"][0, :count], detections.boxes, atol=0.05)
 
 
 def test_a_module_that_cannot_be_imported_is_named_in_one_line(tiny_config, tmp_path):
@@ -211,7 +229,7 @@ def test_two_heads_and_plain_fit(tinted):
         preprocessor=model.preprocessor,
         truth_fields=model.truth_fields,
     )
-    history = model.fit(batches, epochs=1, verbose=0).history
+    history = model.fit(batches, steps_per_epoch=1, verbose=0).history
     assert np.isfinite(history["tint_loss"]).all()
 
 

@@ -20,15 +20,11 @@ FIRST = {
     },
 }
 
-BY_DEFAULT = ("keras after", "preprocessing")
-
 
 @pytest.mark.parametrize(
     "imports",
     [
-        pytest.param(
-            text, id=name, marks=() if name in ("keras after", "preprocessing") else pytest.mark.slow
-        )
+        pytest.param(text, id=name, marks=() if name == "preprocessing" else pytest.mark.slow)
         for name, text in FIRST.items()
     ],
 )

@@ -2,9 +2,12 @@
 
 import sys
 
+import numpy as np
 import pytest
 
+from experiments.benchmarks import ours
 from experiments.benchmarks.turns import Times, make_inputs, print_times, take_turns
+from fpn_tf import build
 
 SIDE = """
 import sys, time
@@ -33,6 +36,21 @@ def test_sides_work_one_at_a_time(tmp_path):
     assert min(times.seconds["a"]) < 0.2
     assert len(times.seconds["a"]) == len(times.seconds["b"]) == 3
     assert all(1 < times.peak_mb[name] < 2000 for name in "ab")
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_our_side_detects_and_learns(tiny_config):
+    model = build(tiny_config)
+    inputs = make_inputs(2, (64, 96), 3)
+    boxes, scores, _, valid = ours.detection(model, inputs["images"])()
+    assert valid.any()
+    for i, photo in enumerate(inputs["images"]):
+        [detections] = model.detect(photo)
+        np.testing.assert_allclose(boxes[i][valid[i]], detections.boxes, atol=1e-3)
+        np.testing.assert_allclose(scores[i][valid[i]], detections.scores, atol=1e-5)
+    before = model.get_weights()
+    assert ours.training_step(model, inputs)().finite
+    assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
 
 
 def test_a_side_that_dies_ends_the_comparison():

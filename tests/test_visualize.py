@@ -38,10 +38,61 @@ def test_the_best_is_on_top():
     assert tuple(image[300, 100]) == RED
 
 
-def test_small_photos_are_enlarged():
-    image = visualize.draw_boxes(np.zeros((60, 90, 3), np.uint8), [[10, 10, 20, 20]], [""], [RED])
+SMALL = np.zeros((60, 90, 3), np.uint8)
+
+
+def test_detections_are_drawn_at_the_size_of_the_photo():
+    """To which their numbers belong."""
+    for photo in (SMALL, np.zeros((1, 1, 3), np.uint8), np.zeros((3, 5000, 3), np.uint8)):
+        detections = Detections(np.array([[10, 10, 20, 20]]), np.array([0.9]), np.array([3]), NAMES)
+        image = visualize.draw_detections(photo, detections, 0.5)
+        assert image.size == photo.shape[1::-1]
+    image = visualize.draw_boxes(SMALL, [[10, 40, 20, 50]], [""], [RED])
+    assert image.getpixel((10, 45)) == RED
+    assert image.getpixel((14, 45)) == (0, 0, 0)
+
+
+def test_comparisons_of_small_photos_are_enlarged():
+    record = Record(1, "photo", (60, 90), np.array([[10, 40, 20, 50]], np.float32), np.array([2]))
+    detections = Detections(record.boxes, np.array([0.9]), np.array([7]), NAMES)
+    image = visualize.draw_record(SMALL, record, NAMES)
     assert image.size == (90 * 8, 60 * 8)
-    assert image.getpixel((80, 120)) == RED
+    assert image.getpixel((80, 360)) == visualize.class_color(1)
+    sheet = visualize.draw_comparison(SMALL, detections, record)
+    assert sheet.size == (2 * 90 * 8 + visualize.GAP, 60 * 8 + 24)
+    assert sheet.getpixel((80, 24 + 360)) == visualize.class_color(0)
+    assert sheet.getpixel((90 * 8 + visualize.GAP + 80, 24 + 360)) == visualize.class_color(1)
+
+
+def test_names_that_cannot_be_drawn_are_ids():
+    """The pictures of a name of unknown letters and of the id in its place are the same."""
+    boxes, scores, classes = np.array([BOX]), np.array([0.9]), np.array([90])
+    unknown, number, other = (
+        np.asarray(visualize.draw_detections(GREY, Detections(boxes, scores, classes, {90: name}), 0.5))
+        for name in ("\U0010fffe\U0010ffff", "90", "91")
+    )
+    np.testing.assert_array_equal(unknown, number)
+    assert (unknown != other).any()
+
+
+def test_labels_of_boxes_that_coincide_do_not_cover_each_other():
+    labels, colors = ["one 0.90", "two 0.80"], [RED, BLUE]
+    both = np.asarray(visualize.draw_boxes(GREY, [BOX, BOX], labels, colors))
+    for label, color in zip(labels, colors):
+        alone = np.asarray(visualize.draw_boxes(GREY, [BOX], [label], [color]))
+        assert ((both == color).all(axis=-1) & (np.arange(480) < 200)[:, None]).sum() >= (
+            (alone == color).all(axis=-1) & (np.arange(480) < 200)[:, None]
+        ).sum()
+
+
+def test_pictures_are_known_again(tmp_path):
+    for path, is_drawn in ((tmp_path / "drawn.png", True), (tmp_path / "other.png", False)):
+        image = visualize.draw_boxes(SMALL, [], [], [])
+        if is_drawn:
+            visualize.save_picture(image, path)
+        else:
+            image.save(path)
+        assert visualize.is_drawn(path) == is_drawn
 
 
 @pytest.mark.parametrize(("min_score", "count"), [(0.5, 1), (0.1, 2), (0.95, 0)])

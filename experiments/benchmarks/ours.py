@@ -30,8 +30,15 @@ def settle(model):
 
 def detection(model, images):
     """A function that detects in images [N, H, W, 3] uint8: () -> arrays (boxes, scores, classes, valid)."""
-    detector, x = model.detector(), _inputs(images)
-    return lambda: [np.asarray(part) for part in detector(x)]  # waits for them
+    threshold = np.asarray(model.score_threshold, np.float32)
+    detector, x = model.detector(), _inputs(images) | {"score_threshold": threshold}
+
+    def detect():
+        detections = detector(x)
+        parts = (detections.boxes, detections.scores, detections.classes, detections.valid)
+        return [np.asarray(part) for part in parts]  # waits for them
+
+    return detect
 
 
 def training_step(model, inputs):

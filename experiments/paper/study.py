@@ -10,7 +10,6 @@ each, on a CPU. It goes on where it stopped. With COCO and GPUs:
 What is small is `SMALL` below, the same for every row.
 """
 
-import json
 import os
 import pathlib
 import subprocess
@@ -20,7 +19,9 @@ from absl import app, flags
 
 from experiments.paper import tables
 from experiments.paper.recipes import EXPERIMENTS, ROWS, RUNS, config_of, needs
+from fpn_tf import files
 from fpn_tf.command_flags import OVERRIDES, run_program
+from fpn_tf.errors import DataError
 
 SMALL = {
     "data.tfds_name": "octaves",
@@ -98,9 +99,9 @@ def overrides_of(row, folder, seed):
 def is_done(model_dir):
     """Whether a run is trained to its last step and scored."""
     try:
-        steps = json.loads((model_dir / "config.json").read_text())["train"]["steps"]
-        return json.loads((model_dir / "eval" / "metrics.json").read_text())["step"] == steps
-    except (OSError, ValueError, KeyError):
+        steps = files.read_json(model_dir / "config.json")["train"]["steps"]
+        return files.read_json(model_dir / "eval" / "metrics.json")["step"] == steps
+    except (DataError, KeyError):
         return False
 
 

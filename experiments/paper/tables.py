@@ -1,7 +1,5 @@
 """Our figures beside the paper's: the tables of 1612.03144, from the runs in a set of model_dirs."""
 
-import glob
-import pathlib
 import statistics
 from typing import NamedTuple
 
@@ -166,7 +164,7 @@ def scored_runs(pattern):
     Raises:
         ConfigError: none of the folders is a run, or none is scored.
     """
-    folders = sorted(pathlib.Path(path) for path in glob.glob(pattern))
+    folders = files.paths_matching(pattern)
     run_folders = [folder for folder in folders if (folder / "config.json").is_file()]
     if not run_folders:
         raise ConfigError(f"--model_dirs={pattern}: no run there; expected folders with a config.json")

@@ -92,8 +92,9 @@ def override(config, assignments):
     """
     for key, value in _pairs(assignments):
         config = replace(config, **{key: value})
+    config.validate()
     check_given(config.data, [old_names.today(key, value)[0] for key, value in _pairs(assignments)])
-    return config.validate()
+    return config
 
 
 def value_given(assignments, key):
@@ -148,7 +149,7 @@ def load(path):
     if not path.is_file():
         raise ConfigError(_absence(path))
     try:
-        values = json.loads(path.read_text())
+        values = files.json_of(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; expected the config.json of a model_dir") from None
     except ValueError as error:

@@ -11,6 +11,7 @@ from typing import Self
 from fpn_tf.config.network import ModelConfig, check, check_numbers, expand_home
 
 RESIZES = ("detectron2", "torchvision", "detectron")
+FORMATS = ("auto", "coco", "yolo", "voc", "csv")  # of folders of photos and annotations
 PARTS = ("backbone", "neck", "rpn", "box_head")  # of a model
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -20,6 +21,9 @@ class DataConfig:
     """Where the photos and boxes come from, and how large they are shown to the net.
 
     Args:
+        folder: folder of photos and annotations in any of the formats; or one of the next two ways.
+        format: of `folder`: coco, yolo, voc, csv, or auto.
+        holdout: share of the photos to evaluate on where `folder` has none for it, between 0 and 1.
         tfds_name: a data set of TFDS, e.g. shapes, coco/2017, voc/2007; or the four paths below.
         tfds_dir: where TFDS keeps its data; "": TFDS' own default.
         tfds_train_split: name of the split in TFDS.
@@ -55,6 +59,9 @@ class DataConfig:
     'data/photos'
     """
 
+    folder: str = ""
+    format: str = "auto"
+    holdout: float = 0.2
     tfds_name: str = ""
     tfds_dir: str = ""
     tfds_train_split: str = "train"
@@ -83,7 +90,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         inputs = ("annotations", "images", "proposals")
-        expand_home(self, "tfds_dir", "root", *(f"{s}_{name}" for s in ("train", "eval") for name in inputs))
+        folders = ("folder", "tfds_dir", "root")
+        expand_home(self, *folders, *(f"{s}_{name}" for s in ("train", "eval") for name in inputs))
 
     @property
     def train_sides(self) -> tuple[int, ...]:
@@ -98,6 +106,11 @@ class DataConfig:
         check_numbers(self, "data", "max_train_proposals max_eval_proposals", 1)
         check_numbers(self, "data", "max_bad_fraction", 0, 1)
         check_numbers(self, "data", "workers", 0)
+        check(self.format in FORMATS, f"data.format={self.format}: expected one of {', '.join(FORMATS)}")
+        check(
+            0 < self.holdout < 1,
+            f"data.holdout={self.holdout}: expected a share of the photos between 0 and 1",
+        )
         for name in ("short_side", "max_side"):
             check(
                 getattr(self, name) >= 1,
@@ -253,9 +266,10 @@ class EvalConfig:
         batch_size: images at a time, at least 1.
         score_threshold: a detection's score must be above it, 0..1.
         nms_threshold: IoU above which the worse of two boxes of a class is dropped, 0..1.
-        max_detections: per image, at least 1.
+        max_detections: per image, at least 1; above 100 also AP_at_N and ARN are measured, as COCO's
+            AP counts the best 100 of a class in a photo.
         short_sides: pixels, positive; an image pyramid: detect at each, merge; (): data.short_side.
-        annotations: official COCO JSON to score a TFDS split against.
+        annotations: official COCO JSON to score against, in place of the data set's own ground truth.
         pictures: drawn after an evaluation, 0 or more.
 
     Example:

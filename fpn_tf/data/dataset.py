@@ -1,6 +1,8 @@
 """A detection data set as the rest of the program sees it, wherever it came from."""
 
+import collections
 import dataclasses
+import itertools
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -8,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fpn_tf.errors import DataError
+from fpn_tf.photos import Header
 from fpn_tf.structures import NUMBER_KINDS, TruthField
 
 BATCH_KEYS = (
@@ -48,26 +51,58 @@ class Dataset:
     Attributes:
         records: one Record per photo.
         read_bytes: index into `records` -> the encoded photo.
-        read_size: index into `records` -> (height, width) that the photo itself tells, upright.
+        read_header: index into `records` -> what the photo itself tells, `fpn_tf.photos.Header`.
         class_names: of classes 1..K.
         category_ids: the data set's ids of classes 1..K.
-        coco: the ground truth as a COCO dict (`images`, `annotations`, `categories`), crowd
-            regions included.
+        coco: the ground truth to score by, as a COCO dict (`images`, `annotations`, `categories`),
+            crowd regions included.
+        left_out: the annotations that have no area inside their photo: neither trained on nor scored.
         truth_fields: name -> TruthField, which the records' `fields` hold.
     """
 
     records: list[Record]
     read_bytes: Callable[[int], bytes]
-    read_size: Callable[[int], tuple[int, int]]
+    read_header: Callable[[int], Header]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     coco: dict
+    left_out: tuple[dict, ...] = ()
     truth_fields: Mapping[str, TruthField] = dataclasses.field(default_factory=dict)
+
+    @property
+    def class_labels(self):
+        """Of classes 1..K, all different: see `class_labels`."""
+        return class_labels(self.class_names, self.category_ids)
 
     @property
     def has_proposals(self):
         """Whether the records have proposals."""
         return bool(self.records) and self.records[0].proposals is not None
+
+
+def class_labels(names, ids):
+    """The names of classes, each with its id where several classes have it: a list of different texts."""
+    shared = {name for name, count in collections.Counter(names).items() if count > 1}
+    return [f"{name} (id {i})" if name in shared else name for name, i in zip(names, ids)]
+
+
+def clipped_corners(coco):
+    """The boxes of all annotations within their photos, as float32 [N, 4] (x1, y1, x2, y2).
+
+    Args:
+        coco: a COCO dict. An image of unknown size (no `width`, `height`) ends nowhere.
+    """
+    sizes = {i["id"]: (i.get("width") or np.inf, i.get("height") or np.inf) for i in coco["images"]}
+    limits = np.asarray([sizes[a["image_id"]] * 2 for a in coco["annotations"]]).reshape(-1, 4)
+    corners = np.asarray([a["bbox"] for a in coco["annotations"]], np.float32).reshape(-1, 4)
+    corners[:, 2:] += corners[:, :2]
+    return np.clip(corners, 0, limits).astype(np.float32)
+
+
+def have_area(corners):
+    """Which boxes [N, 4] have an area that float32 can tell from 0: bool [N]."""
+    sides = corners[:, 2:] - corners[:, :2]
+    return np.all(sides > 0, axis=1) & (np.prod(sides, axis=1) > 0)
 
 
 def check_truth_fields(truth_fields):
@@ -83,18 +118,18 @@ def check_truth_fields(truth_fields):
             raise DataError(f"truth field '{name}': dtype {field.dtype}: expected one of numbers or bool")
 
 
-def from_coco_dict(coco, read_bytes_of, name, read_size_of, truth_fields=NO_FIELDS, source="annotations"):
+def from_coco_dict(coco, read_bytes_of, name, read_header_of, truth_fields=NO_FIELDS, source="annotations"):
     """A Dataset from ground truth in COCO's form.
 
     Category ids (with gaps or not) become classes 1..K in the order of `categories`. Boxes are
-    clipped to their image; those without area are dropped, crowd regions are kept for
-    evaluation only.
+    clipped to their image; those without area are left out, of training and of evaluation; crowd
+    regions are kept for evaluation only.
 
     Args:
         coco: a dict with `images`, `annotations`, `categories`, already known to be well-formed.
         read_bytes_of: image dict -> the encoded photo.
         name: image dict -> its name for messages.
-        read_size_of: image dict -> (height, width) of the photo, from its header.
+        read_header_of: image dict -> `fpn_tf.photos.Header` of the photo.
         truth_fields: name -> TruthField, to be read from the annotations of the boxes.
         source: name of the file or data set, for messages.
 
@@ -104,35 +139,32 @@ def from_coco_dict(coco, read_bytes_of, name, read_size_of, truth_fields=NO_FIEL
     check_truth_fields(truth_fields)
     category_ids = tuple(c["id"] for c in coco["categories"])
     class_of = {category: i for i, category in enumerate(category_ids, start=1)}
-    by_image = {image["id"]: [] for image in coco["images"]}
+    corners, by_image = clipped_corners(coco), {image["id"]: [] for image in coco["images"]}
+    has_area = have_area(corners)
     for index, annotation in enumerate(coco["annotations"]):
-        if not annotation.get("iscrowd", 0):
+        if has_area[index] and not annotation.get("iscrowd", 0):
             by_image[annotation["image_id"]].append((index, annotation))
     records, mistakes = [], []
     for image in coco["images"]:
-        annotations = [annotation for _, annotation in by_image[image["id"]]]
-        corners = np.asarray([a["bbox"] for a in annotations], np.float32).reshape(-1, 4)
-        corners[:, 2:] += corners[:, :2]
-        corners = np.clip(corners, 0, [image["width"], image["height"]] * 2).astype(np.float32)
-        good = np.all(corners[:, 2:] > corners[:, :2], axis=1)
-        classes = np.asarray([class_of[a["category_id"]] for a in annotations], np.int32)
+        kept = by_image[image["id"]]
+        boxes = corners[np.asarray([index for index, _ in kept], int)]
+        classes = np.asarray([class_of[a["category_id"]] for _, a in kept], np.int32)
         size = (image["height"], image["width"])
-        kept = [entry for entry, is_good in zip(by_image[image["id"]], good) if is_good]
         shapes = tuple(annotation.get("segmentation") for _, annotation in kept)
         fields = {key: _field_of(kept, key, field, mistakes) for key, field in truth_fields.items()}
-        record = Record(image["id"], name(image), size, corners[good], classes[good], shapes, fields=fields)
-        records.append(record)
+        records.append(Record(image["id"], name(image), size, boxes, classes, shapes, fields=fields))
     if mistakes:
         more = f" ({len(mistakes)} such)" if len(mistakes) > SHOWN else ""
         raise DataError(f"{source}: {'; '.join(mistakes[:SHOWN])}{more}")
-    images = coco["images"]
+    images, annotations = coco["images"], coco["annotations"]
     return Dataset(
         records=records,
         read_bytes=lambda index: read_bytes_of(images[index]),
-        read_size=lambda index: read_size_of(images[index]),
+        read_header=lambda index: read_header_of(images[index]),
         class_names=tuple(c["name"] for c in coco["categories"]),
         category_ids=category_ids,
-        coco=coco,
+        coco=coco | {"annotations": list(itertools.compress(annotations, has_area))},
+        left_out=tuple(itertools.compress(annotations, ~has_area)),
         truth_fields=dict(truth_fields),
     )
 

@@ -1,15 +1,18 @@
 """Batches of a folder's photos for `keras.Model.fit` and `evaluate`, on every backend of Keras."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import keras
 import numpy as np
+from absl import logging
 
 from fpn_tf import files
 from fpn_tf.config import DataConfig
 from fpn_tf.data import coco_folder
+from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, used_ids
 from fpn_tf.data.dataset import Dataset
+from fpn_tf.data.findings import warn_of
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.plan import LOOK_STREAM, ORDER_STREAM, BatchPlan, shown_by
 from fpn_tf.data.survey import check_files
@@ -28,15 +31,15 @@ def batches(
     seed: int = 0,
     truth_fields: Mapping[str, TruthField] | None = None,
 ) -> "Batches":
-    """Batches of photos with annotations in COCO's format.
+    """Batches of photos with annotations in COCO's format; what is doubtful in these is logged.
 
     Args:
         annotations: path of the JSON file.
         photos: folder that holds each image's `file_name`.
         batch_size: photos per batch.
         preprocessor: that of the model, `model.preprocessor`. Its `category_ids`, if it has some,
-            number the classes; otherwise the order of the file's `categories` does.
-            None: `Preprocessor()`.
+            number the classes, whatever ids the file has for classes of the same names; otherwise
+            the order of the file's `categories` does. None: `Preprocessor()`.
         flip: whether every second photo, drawn at random, is mirrored.
         shuffle: whether every epoch has an order of its own. Then all batches are full: what the
             last one lacks it takes from the epoch's beginning. Otherwise the last may be smaller.
@@ -66,8 +69,9 @@ def batches(
     preprocessor = Preprocessor() if preprocessor is None else preprocessor
     paths = files.expanded(annotations), files.expanded(photos)
     dataset = coco_folder.load(*paths, truth_fields or {})
+    warn_of(dataset, annotations)
     if preprocessor.category_ids:
-        dataset = numbered_by(dataset, preprocessor.category_ids, annotations)
+        dataset = numbered_by(dataset, preprocessor, annotations)
     return Batches(dataset, preprocessor, batch_size, flip, shuffle, seed)
 
 
@@ -151,30 +155,31 @@ class Batches(keras.utils.PyDataset):
         )
 
 
-def numbered_by(dataset: Dataset, category_ids: Sequence[int], source: FilePath) -> Dataset:
-    """A Dataset whose classes 1..K are `category_ids`, in their order.
+def numbered_by(dataset: Dataset, preprocessor: Preprocessor, source: FilePath) -> Dataset:
+    """A Dataset whose classes 1..K are those of a preprocessor that has category ids.
 
     Args:
-        dataset: Dataset. Categories without a box need not be among the ids.
-        category_ids: of classes 1..K.
+        dataset: Dataset. Categories without a box need not be among the preprocessor's.
+        preprocessor: Preprocessor.
         source: name of the annotations, for messages.
 
     Raises:
-        DataError: a box of another category.
+        DataError: a box of another category, or classes that cannot be matched.
     """
-    class_of = {category: number for number, category in enumerate(category_ids, start=1)}
-    renumbered = np.asarray([class_of.get(category, 0) for category in dataset.category_ids], np.int32)
-    records = [record._replace(classes=renumbered[record.classes - 1]) for record in dataset.records]
-    name_of = dict(zip(dataset.category_ids, dataset.class_names))
-    for old, new in zip(dataset.records, records):
-        for number in old.classes[new.classes == 0].tolist():
-            category = dataset.category_ids[number - 1]
+    ids = preprocessor.category_ids
+    known = known_by(ids, preprocessor.class_names, len(ids))
+    matching = matched(known, categories_of(dataset), used_ids(dataset.coco), str(source))
+    for note in matching.notes:
+        logging.warning("%s", note)
+    numbered = in_classes_of(dataset, known, matching.ids)
+    for old, new in zip(dataset.records, numbered.records):
+        for number in old.classes[new.classes > len(ids)].tolist():
             raise DataError(
-                f"{source}: category_id {category} ({name_of[category]}), in image {old.image_id}: expected "
-                f"one of the preprocessor's category_ids, {', '.join(map(str, category_ids))}"
+                f"{source}: category_id {dataset.category_ids[number - 1]} "
+                f"({dataset.class_names[number - 1]}), in image {old.image_id}: expected one of the "
+                f"preprocessor's category_ids, {', '.join(map(str, ids))}"
             )
-    names = tuple(name_of.get(category, f"class {i}") for category, i in class_of.items())
-    return dataclasses.replace(dataset, records=records, category_ids=tuple(category_ids), class_names=names)
+    return dataclasses.replace(numbered, category_ids=ids, class_names=numbered.class_names[: len(ids)])
 
 
 def _with_rows(values, count):

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from fpn_tf.data import plan as plans
 from fpn_tf.data import proposals_file, segments
@@ -38,7 +39,14 @@ def open_dataset(data, split, truth_fields=NO_FIELDS):
     Raises:
         DataError: the config names no data, or data that is absent or of another form.
     """
-    if getattr(data, f"{split}_annotations"):
+    if data.folder:
+        from fpn_tf.data import coco_folder
+        from fpn_tf.data.formats.folder import open_folder
+
+        contents = open_folder(data.folder, split, data.format, data.holdout, data.class_names)
+        logging.warning(contents.remark)
+        dataset = coco_folder.dataset_of(contents.coco, contents.images, contents.source, truth_fields)
+    elif getattr(data, f"{split}_annotations"):
         from fpn_tf.data import coco_folder
 
         dataset = coco_folder.load(
@@ -51,7 +59,8 @@ def open_dataset(data, split, truth_fields=NO_FIELDS):
         dataset = tfds_source.load(data.tfds_name, part, data.tfds_dir, truth_fields)
     else:
         raise DataError(
-            f"no {split} data: set data.{split}_annotations and data.{split}_images, or data.tfds_name"
+            f"no {split} data: set data.{split}_annotations and data.{split}_images, data.folder, "
+            "or data.tfds_name"
         )
     if data.segments:
         segments.check_segmentations(dataset.coco, data.path(f"{split}_annotations"))

@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_masks
 
+from fpn_tf.data.coco_folder import is_number, shown
 from fpn_tf.errors import DataError
 
 GRID = 64  # cells on each side that hold an object, the border included
@@ -89,19 +90,55 @@ def encode(segment):
 
 
 def check_segmentations(coco, name):
-    """Raises DataError where an annotation that is no crowd lacks a segmentation."""
-    for i, annotation in enumerate(coco["annotations"]):
-        segmentation = annotation.get("segmentation")
-        if annotation.get("iscrowd", 0):
+    """Raises DataError where an annotation that is no crowd lacks a segmentation that can be drawn."""
+    sizes = {image["id"]: (image["height"], image["width"]) for image in coco["images"]}
+    for annotation in coco["annotations"]:
+        value = annotation.get("segmentation")
+        if annotation.get("iscrowd", 0) or _are_polygons(value):
             continue
-        polygons = (
-            isinstance(segmentation, list)
-            and segmentation
-            and all(isinstance(p, list) and len(p) >= 6 for p in segmentation)
-        )
-        code = isinstance(segmentation, dict) and {"size", "counts"} <= set(segmentation)
-        if not (polygons or code):
+        if not _is_run_length_code(value, sizes[annotation["image_id"]]):
             raise DataError(
-                f"{name}: annotations[{i}] (id {annotation.get('id')}): segmentation = "
-                f"{str(segmentation)[:40]}; expected polygons or a run-length code (data.segments=true)"
+                f"{name}: annotation {annotation['id']} of image {annotation['image_id']}: segmentation = "
+                f"{shown(value)}; expected polygons or a run-length code of its photo (data.segments=true)"
             )
+
+
+def _are_polygons(value):
+    """Whether a JSON value is a list of polygons, each [x, y, x, y, ...] of three corners or more."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in value)
+        and all(is_number(number) for polygon in value for number in polygon)
+    )
+
+
+def _is_run_length_code(value, size):
+    """Whether a JSON value is a run-length code that fills a photo of (height, width)."""
+    if not isinstance(value, dict) or value.get("size") != list(size):
+        return False
+    counts = value.get("counts")
+    if isinstance(counts, str):
+        counts = run_lengths(counts)
+    are_lengths = isinstance(counts, list) and all(type(n) is int and n >= 0 for n in counts)
+    return are_lengths and sum(counts) == size[0] * size[1]
+
+
+def run_lengths(code):
+    """The run lengths, a list of int, that the text of a compressed COCO code stands for.
+
+    Five bits a character, the lowest first, the sixth says that more follow; from the fourth number on
+    it is the difference to the last but one (rleFrString in pycocotools).
+    """
+    lengths, value, shift = [], 0, 0
+    for character in code:
+        bits = ord(character) - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+        value, shift = 0, 0
+    return lengths

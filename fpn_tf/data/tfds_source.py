@@ -5,9 +5,8 @@ import re
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
-from fpn_tf import coco_classes
+from fpn_tf import coco_classes, photos
 from fpn_tf.data import shapes  # noqa: F401  (registers the builder)
 from fpn_tf.data.dataset import NO_FIELDS, from_coco_dict
 from fpn_tf.errors import DataError
@@ -71,15 +70,17 @@ def from_examples(source, class_names, category_ids, truth_fields=NO_FIELDS, nam
         "annotations": [],
         "categories": [{"id": i, "name": n} for i, n in zip(category_ids, class_names)],
     }
+    headers = []
     for index in range(len(source)):
         example = source[index]
-        with Image.open(io.BytesIO(_encoded(example))) as image:
-            width, height = image.size
         file_name = _text(example.get("image/filename", index))
+        header = photos.header_of(io.BytesIO(_encoded(example)), f"{name}: {file_name}")
+        height, width = header.size
         image_id = int(example["image/id"]) if "image/id" in example else _number(file_name, index)
         coco["images"].append(
             {"id": image_id, "file_name": file_name, "width": width, "height": height, "index": index}
         )
+        headers.append(header)
         for box in _boxes(example["objects"], width, height, truth_fields):
             box |= {"id": len(coco["annotations"]) + 1, "image_id": image_id}
             box["category_id"] = category_ids[box.pop("label")]
@@ -90,7 +91,7 @@ def from_examples(source, class_names, category_ids, truth_fields=NO_FIELDS, nam
         coco,
         lambda image: _encoded(source[image["index"]]),
         lambda image: image["file_name"],
-        lambda image: (image["height"], image["width"]),  # read from the photo just above
+        lambda image: headers[image["index"]],
         truth_fields,
         name,
     )
@@ -124,4 +125,4 @@ def _text(value):
 def _number(name, index):
     """The image id in a file name such as 2007_000032.jpg or 000005.jpg; else the position."""
     digits = re.sub(r"\D", "", name.rsplit(".", 1)[0])
-    return int(digits) if digits else index
+    return int(digits) if digits and int(digits) < 2**63 else index

@@ -1,29 +1,32 @@
 """`fpn_tf.evaluate`: a model's metrics on annotated photos, on every backend of Keras."""
 
-import dataclasses
 from typing import Any
 
 import keras
-import numpy as np
+from absl import logging
 
 from fpn_tf import files, photos
 from fpn_tf.data import coco_folder
+from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, unknown_note, used_ids
+from fpn_tf.data.findings import warn_of
 from fpn_tf.errors import DataError, PhotoError
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.structures import FilePath
 
 
 def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dict[str, Any]:
-    """Detects objects in every photo of a COCO-format set and scores them.
+    """Detects objects in every photo of a COCO-format set and scores them; logs what is doubtful there.
 
     Args:
-        model: a detector of photos alone, such as `fpn_tf.FasterRCNN`. Where its preprocessor has no
-            category ids, its classes 1..K are the file's categories in their order.
+        model: a detector of photos alone, such as `fpn_tf.FasterRCNN`. Its classes are the file's of
+            the same names, whatever their ids, or of the same ids; where its preprocessor has neither
+            names nor ids, classes 1..K are the file's categories in their order.
         annotations: path of the JSON file.
         images: folder that holds each image's `file_name`.
 
     Returns:
-        COCO's 12 numbers by name, and `per_class`: class name -> AP; of an RPN the recall of its boxes.
+        COCO's 12 numbers by name, and `per_class`: class name -> AP; of a model that may find N > 100
+        objects in a photo also AP_at_N and ARN, which count as many; of an RPN the recall of its boxes.
 
     Raises:
         DataError: a file that is absent or wrong, or other classes than the model's; one line.
@@ -37,7 +40,12 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
     """
     dataset = coco_folder.load(files.expanded(annotations), files.expanded(images))
     kind = KINDS[model.kind]
-    ids = _ids_of_classes(model, dataset, annotations) if kind.has_classes else None
+    notes: tuple[str | None, ...] = ()
+    warn_of(dataset, annotations)
+    if kind.has_classes:
+        dataset, notes = _in_classes_of_model(dataset, model, annotations)
+    for note in filter(None, notes):
+        logging.warning("%s", note)
     results, image_ids = [], []
     for index, record in enumerate(dataset.records):
         try:
@@ -45,24 +53,17 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
         except (PhotoError, OSError) as error:
             raise DataError(str(error)) from None
         [detections] = model.detect([photo])
-        if ids is not None:
-            detections = dataclasses.replace(detections, classes=ids[detections.classes - 1])
         results += kind.results(record.image_id, detections, record.size)
         image_ids.append(record.image_id)
-    return kind.score(dataset.coco, results, image_ids)
+    return kind.score(dataset.coco, results, image_ids, model.max_detections)
 
 
-def _ids_of_classes(model, dataset, annotations):
-    """The data set's ids of the model's classes 1..K; None where the model's own are among them."""
-    if model.preprocessor.category_ids:
-        if set(model.preprocessor.category_ids) & set(dataset.category_ids):
-            return None
-        given = f"category ids {model.preprocessor.category_ids[:5]}"
-    elif model.num_classes == len(dataset.category_ids):
-        return np.asarray(dataset.category_ids, np.int64)
-    else:
-        given = f"{model.num_classes} classes"
-    raise DataError(
-        f"{annotations}: has the category ids {dataset.category_ids[:5]}, the model {given}; "
-        "expected the categories that it was trained on"
-    )
+def _in_classes_of_model(dataset, model, source):
+    """(Dataset in the model's classes, notes): by name or id, or in order where the model has neither."""
+    ids, names = model.preprocessor.category_ids, model.preprocessor.class_names
+    known = known_by(ids, names, model.num_classes)
+    if not ids and not names and len(known) == len(dataset.category_ids):
+        return in_classes_of(dataset, known, dict(zip(dataset.category_ids, known))), ()
+    matching = matched(known, categories_of(dataset), used_ids(dataset.coco), str(source))
+    dataset = in_classes_of(dataset, known, matching.ids)
+    return dataset, (*matching.notes, unknown_note(dataset.coco, known, str(source)))

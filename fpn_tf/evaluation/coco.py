@@ -3,9 +3,12 @@
 import contextlib
 import io
 
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from fpn_tf.data.dataset import class_labels
+from fpn_tf.evaluation.numbering import indexed_pair
+
+LIMITS = [1, 10, 100]  # detections of each class in a photo, of AR1, AR10 and all other METRICS
 METRICS = (
     "AP",
     "AP50",
@@ -22,47 +25,68 @@ METRICS = (
 )
 
 
-def evaluate(coco, detections, image_ids=None):
+def evaluate(coco, detections, image_ids=None, limit=LIMITS[-1]):
     """Scores detections against ground truth.
 
     Args:
-        coco: ground truth as a COCO dict; crowd regions (`iscrowd`) absorb detections.
+        coco: ground truth as a COCO dict; crowd regions (`iscrowd`) absorb detections, boxes without
+            area in their photo are left out.
         detections: COCO results: dicts of image_id, category_id, bbox [x, y, w, h], score.
         image_ids: the images to score; None for all.
+        limit: the most detections of a photo. COCO's metrics count the best 100 of each class in a
+            photo; where more are allowed, two further ones count as many.
 
     Returns:
-        dict of the 12 METRICS, floats, -1 without an object to score by, and
-        `per_class`: class name -> AP.
+        dict of the 12 METRICS, floats, -1 without an object to score by; above 100 of
+        `further_metrics(limit)`; and `per_class`: class name -> AP; names that several classes have
+        tell the id, "name (id 3)".
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
-        truth = indexed(coco)
-        if detections:
-            results = truth.loadRes([dict(d) for d in detections])
-        else:  # pycocotools cannot load an empty list
-            results = indexed(coco | {"annotations": []})
-        scorer = COCOeval(truth, results, "bbox")
-        if image_ids is not None:
-            scorer.params.imgIds = sorted(image_ids)
-        scorer.evaluate()
-        scorer.accumulate()
-        scorer.summarize()
+    scorer = _scored(coco, detections, image_ids, sorted({*LIMITS, max(limit, LIMITS[-1])}))
     metrics = {name: float(value) for name, value in zip(METRICS, scorer.stats)}
-    # precision: [IoU thresholds, recalls, classes, areas, limits on detections]
-    precision = scorer.eval["precision"][:, :, :, 0, -1]
-    metrics["per_class"] = {}
-    for category in coco["categories"]:
-        values = precision[:, :, scorer.params.catIds.index(category["id"])]
-        values = values[values > -1]
-        metrics["per_class"][category["name"]] = float(values.mean()) if values.size else -1.0
+    # precision: [IoU thresholds, recalls, classes, areas, limits on detections], recall: no recalls
+    precision, recall = scorer.eval["precision"][:, :, :, 0], scorer.eval["recall"][:, :, 0]
+    if limit > LIMITS[-1]:
+        further = _mean(precision[..., -1]), _mean(recall[..., -1])
+        metrics |= dict(zip(further_metrics(limit), further))
+    names, ids = ([category[key] for category in coco["categories"]] for key in ("name", "id"))
+    metrics["per_class"] = {
+        label: _mean(precision[:, :, sorted(ids).index(category), LIMITS.index(100)])
+        for label, category in zip(class_labels(names, ids), ids)
+    }
     return metrics
 
 
-def indexed(values):
-    """A COCO dict as pycocotools' object. It prints as it goes."""
-    coco = COCO()
-    coco.dataset = values
-    coco.createIndex()
-    return coco
+def further_metrics(limit):
+    """Names of the AP and the AR that count up to `limit` detections of each class in a photo."""
+    return f"AP_at_{limit}", f"AR{limit}"
+
+
+def limit_note(limit, source):
+    """What a user should know where a photo may have more detections than COCO's metrics count, or None."""
+    if limit <= LIMITS[-1]:
+        return None
+    further = " and ".join(further_metrics(limit))
+    return (
+        f"{source}: AP counts the best {LIMITS[-1]} detections of a class in a photo, as COCO's does; "
+        f"{further} count up to {limit}"
+    )
+
+
+def _scored(coco, detections, image_ids, limits):
+    """A COCOeval that has done its work."""
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
+        scorer = COCOeval(*indexed_pair(coco, detections, image_ids), "bbox")
+        scorer.params.maxDets = limits
+        scorer.evaluate()
+        scorer.accumulate()
+        scorer.summarize()
+    return scorer
+
+
+def _mean(values):
+    """The mean where there is something to score by; -1 without."""
+    values = values[values > -1]
+    return float(values.mean()) if values.size else -1.0
 
 
 def as_results(image_id, detections, size=None):

@@ -9,11 +9,9 @@ import numpy as np
 from keras import ops
 
 from fpn_tf import files
-from fpn_tf.data.coco_folder import check_lists
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import evaluation_batches
 from fpn_tf.errors import DataError
-from fpn_tf.evaluation import coco
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.geometry.selection import nms
 from fpn_tf.structures import Detections
@@ -131,34 +129,23 @@ def reading_errors(loader):
         raise DataError(loader.failure) from None
 
 
-def score(dataset, detections, kind, annotations=None):
+def score(dataset, detections, config):
     """Scores detections, or an RPN's proposals.
 
     Args:
-        dataset: Dataset.
+        dataset: Dataset in the model's classes, see `fpn_tf.evaluation.held_out`.
         detections: {index into dataset.records: Detections}.
-        kind: `model.kind`, a key of `fpn_tf.evaluation.kinds.KINDS`.
-        annotations: an official COCO JSON (as a dict) to score against, in place of the ground
-            truth of the data set; image ids must agree.
+        config: Config.
 
     Returns:
         (metrics, results): see `fpn_tf.evaluation.coco` and `fpn_tf.evaluation.proposals`.
-
-    Raises:
-        DataError: image ids that the annotations do not have.
     """
-    results, ids = [], []
+    kind, results, ids = KINDS[config.model.kind], [], []
     for index, of_photo in sorted(detections.items()):
         record = dataset.records[index]
         ids.append(record.image_id)
-        results += KINDS[kind].results(record.image_id, of_photo, record.size)
-    truth = annotations or dataset.coco
-    unknown = set(ids) - {image["id"] for image in truth["images"]}
-    if unknown:
-        raise DataError(
-            f"eval.annotations: has no image {min(unknown)}; expected the ids of the evaluated photos"
-        )
-    return KINDS[kind].score(truth, results, ids), results
+        results += kind.results(record.image_id, of_photo, record.size)
+    return kind.score(dataset.coco, results, ids, config.eval.max_detections), results
 
 
 def write(model_dir, metrics, results, step, seconds):
@@ -167,36 +154,3 @@ def write(model_dir, metrics, results, step, seconds):
     files.write_json(folder / "detections.json", results, indent=None)
     files.write_json(folder / "speed.json", {"seconds_per_photo": seconds})
     files.write_json(folder / "metrics.json", metrics | {"step": step})
-
-
-def score_files(detections, annotations):
-    """Scores a COCO result file against an annotation file.
-
-    Returns:
-        metrics, see `fpn_tf.evaluation.coco.evaluate`.
-
-    Raises:
-        DataError: a file that is absent, no JSON or of another form.
-    """
-    truth, results = read_truth(annotations), files.read_json(detections)
-    if not isinstance(results, list):
-        raise DataError(f"{detections}: found an object; expected a list of results")
-    known = {image["id"] for image in truth["images"]}
-    for i, result in enumerate(results):
-        if not isinstance(result, dict):
-            raise DataError(f"{detections}: [{i}] = {result}: expected an object in COCO's result format")
-        missing = {"image_id", "category_id", "bbox", "score"} - set(result)
-        if missing:
-            raise DataError(f"{detections}: [{i}] has no '{min(missing)}'; expected COCO's result format")
-        if result["image_id"] not in known:
-            raise DataError(
-                f"{detections}: [{i}].image_id = {result['image_id']} is no image of {annotations}"
-            )
-    return coco.evaluate(truth, results)
-
-
-def read_truth(path):
-    """A COCO annotation file as a dict. Raises: DataError."""
-    truth = files.read_json(path)
-    check_lists(truth, path)
-    return truth

@@ -18,12 +18,17 @@ def _comparison_without_classes(photo, detections, record):
     return visualize.draw_comparison(photo, detections, record)
 
 
+def _recall(evaluate):
+    """A scorer of proposals, which counts to limits of its own."""
+    return lambda coco, results, image_ids, limit: evaluate(coco, results, image_ids)
+
+
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """What is particular to a kind of model once it is built."""
 
     metric: str  # that chooses the best checkpoint
-    score: Callable  # (coco dict, results, image ids) -> metrics
+    score: Callable  # (coco dict, results, image ids, most detections of a photo) -> metrics
     results: Callable = coco.as_results  # (image id, Detections, photo size) -> COCO result dicts
     draw: Callable = visualize.draw_comparison  # (photo, Detections, Record) -> PIL.Image
     has_classes: bool = True  # or knows one alone, `object`
@@ -34,10 +39,10 @@ class Kind:
 KINDS = {
     "faster_rcnn": Kind("AP", coco.evaluate),
     "fast_rcnn": Kind("AP", coco.evaluate, is_served=False),
-    "rpn": Kind("AR1000", proposals.evaluate, draw=_comparison_without_classes, has_classes=False),
+    "rpn": Kind("AR1000", _recall(proposals.evaluate), draw=_comparison_without_classes, has_classes=False),
     "segment_proposals": Kind(
         "AR1000",
-        proposals.evaluate_segments,
+        _recall(proposals.evaluate_segments),
         proposals.as_segment_results,
         visualize.draw_segment_comparison,
         has_classes=False,

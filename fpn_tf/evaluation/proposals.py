@@ -4,11 +4,10 @@ import contextlib
 import io
 
 import numpy as np
-from pycocotools import mask as coco_masks
 from pycocotools.cocoeval import COCOeval
 
 from fpn_tf.data import segments
-from fpn_tf.evaluation.coco import indexed
+from fpn_tf.evaluation.numbering import indexed_pair
 
 LIMITS = (100, 1000)  # proposals per image
 SIZES = ("", "_small", "_medium", "_large")  # in the order of pycocotools' areas
@@ -19,7 +18,8 @@ def evaluate(coco, proposals, image_ids=None, overlap="bbox"):
     """Average recall of class-agnostic boxes over IoU .5, .55, ... .95.
 
     Args:
-        coco: ground truth as a COCO dict; crowd regions are nothing to recall.
+        coco: ground truth as a COCO dict; crowd regions and boxes without area are
+            nothing to recall.
         proposals: COCO results (image_id, bbox [x, y, w, h], score); category_id is not read.
         image_ids: the images to score; None for all.
         overlap: "bbox", or "segm" for segments.
@@ -30,12 +30,10 @@ def evaluate(coco, proposals, image_ids=None, overlap="bbox"):
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
         category = coco["categories"][0]["id"]  # any: classes are pooled
-        results = coco | {"annotations": _as_annotations(proposals, category)}
-        scorer = COCOeval(indexed(coco), indexed(results), overlap)
+        results = (proposal | {"category_id": category} for proposal in proposals)
+        scorer = COCOeval(*indexed_pair(coco, results, image_ids, overlap), overlap)
         scorer.params.useCats = 0
         scorer.params.maxDets = list(LIMITS)
-        if image_ids is not None:
-            scorer.params.imgIds = sorted(image_ids)
         scorer.evaluate()
         scorer.accumulate()
     recall = scorer.eval["recall"][:, 0]  # [IoU thresholds, areas, limits]
@@ -64,20 +62,4 @@ def as_segment_results(image_id, detections, size):
         for region, segment, (x1, y1, x2, y2), score in zip(
             detections.regions, detections.segments, detections.boxes, detections.scores
         )
-    ]
-
-
-def _as_annotations(proposals, category):
-    """Results as annotations of one category; a segment has the area of its pixels."""
-    return [
-        p
-        | {
-            "id": number,
-            "category_id": category,
-            "area": float(coco_masks.area(p["segmentation"]))
-            if "segmentation" in p
-            else p["bbox"][2] * p["bbox"][3],
-            "iscrowd": 0,
-        }
-        for number, p in enumerate(proposals, start=1)
     ]

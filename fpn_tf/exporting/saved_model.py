@@ -7,6 +7,9 @@ import shutil
 import keras
 import tensorflow as tf
 
+from fpn_tf.errors import ConfigError
+from fpn_tf.files import path_for_tensorflow
+
 
 def export(model, folder):
     """Writes `<folder>/<version>/`, the version one above the highest that is there.
@@ -24,7 +27,16 @@ def export(model, folder):
 
     Returns:
         The path written.
+
+    Raises:
+        ConfigError: a category id that int32 cannot hold.
     """
+    for category in model.preprocessor.category_ids:
+        if not tf.int32.min <= category <= tf.int32.max:
+            raise ConfigError(
+                f"data.category_ids={category}: a SavedModel's detection_classes are int32; expected ids "
+                f"of {tf.int32.min} to {tf.int32.max}"
+            )
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     versions = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
@@ -49,7 +61,7 @@ def export(model, folder):
     archive.add_endpoint(
         "image_tensor", serve_tensor, [tf.TensorSpec([None, None, None, 3], tf.uint8, "image_tensor")]
     )
-    archive.write_out(beside, verbose=False)
+    archive.write_out(path_for_tensorflow(beside), verbose=False)
     os.replace(beside, target)
     return target
 

@@ -232,6 +232,8 @@ def _align_by_matrices(pyramid, boxes, box_levels, output_size, aligned):
 
     Exact and static in shape, at the price of work in proportion to the map's size.
     """
+    if boxes.shape[1] == 0:
+        return empty_pool(pyramid, boxes, output_size)
     pooled = 0.0
     for level, feature in pyramid.items():
         strides = ops.full_like(boxes[..., 0], 2.0**level)
@@ -241,6 +243,13 @@ def _align_by_matrices(pyramid, boxes, box_levels, output_size, aligned):
             lambda image: _align_image(*image, output_size), (feature, on_map, is_of_level)
         )
     return pooled
+
+
+def empty_pool(pyramid, boxes, output_size):
+    """What is pooled for no boxes [B, 0, 4], which `ops.map` cannot pass through: [B, 0, S, S, C]."""
+    feature = next(iter(pyramid.values()))
+    shape = (ops.shape(boxes)[0], 0, output_size, output_size, feature.shape[-1])
+    return ops.zeros(shape, feature.dtype)
 
 
 def _align_image(feature, boxes, is_used, bins):

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from fpn_tf.geometry.bilinear_pooling import Pooler
+from fpn_tf.geometry.bilinear_pooling import Pooler, empty_pool
 from fpn_tf.kernels.choice import replaceable
 from fpn_tf.structures import Array
 
@@ -58,6 +58,8 @@ def roi_pool(pyramid, boxes, box_levels, output_size=7):
         [B, R, S, S, C] in the maps' dtype.
     """
     boxes = ops.cast(boxes, "float32")
+    if boxes.shape[1] == 0:
+        return empty_pool(pyramid, boxes, output_size)
     pooled = 0.0
     for level, feature in pyramid.items():
         bins = bins_on_map(boxes, 2.0**level, *ops.shape(feature)[1:3], output_size)  # [B, R, S] each

@@ -1,18 +1,18 @@
 """What Keras asks of a model, and `detect`: a detector's hooks, with nothing about boxes in them."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from fpn_tf import photos
 from fpn_tf.errors import UserError
 from fpn_tf.models.backbones.applications import as_backbone, pixel_format
 from fpn_tf.models.old_calls import model_of_old_archive
 from fpn_tf.models.serialization import part_config
+from fpn_tf.photo_forms import Photo, photo_from, photos_in
 from fpn_tf.preprocessing import Preprocessor
 from fpn_tf.structures import Array, Detections, Pyramid, Size, TruthField
 
@@ -161,13 +161,14 @@ class Detector(keras.Model):
     # Use --------------------------------------------------------------------------------------
 
     def detect(
-        self, images: photos.Photo | Sequence[photos.Photo], score_threshold: float | None = None
+        self, images: Photo | Iterable[Photo], score_threshold: float | None = None
     ) -> list[Detections]:
         """Finds objects in photos.
 
         Args:
-            images: a photo or a list of photos, of any sizes: uint8 [H, W, 3] RGB arrays, PIL images
-                or paths.
+            images: a photo or a list of photos, of any sizes: arrays or tensors (RGB of 0..255
+                [H, W, 3]; grey and alpha are converted), PIL images, paths, or the bytes of files. An
+                array [B, H, W, 3] is B photos.
             score_threshold: detections must be above it; None: the model's own. Another one
                 traces nothing anew.
 
@@ -276,9 +277,9 @@ def _check_names(pyramid, neck):
 
 def photos_of(images):
     """Yields a photo or several as uint8 [H, W, 3] arrays. Raises: ValueError, with a bad one's number."""
-    for number, image in enumerate(images if isinstance(images, list | tuple) else [images]):
+    for number, image in enumerate(photos_in(images)):
         try:
-            photo = photos.photo_from(image)
+            photo = photo_from(ops.convert_to_numpy(image) if ops.is_tensor(image) else image)
         except UserError:
             raise
         except ValueError as error:

@@ -14,7 +14,7 @@ from fpn_tf.models.detector import Detector, photos_of, shapes_of
 from fpn_tf.models.heads.box import BoxStage
 from fpn_tf.models.necks.feature_pyramid import FeaturePyramid
 from fpn_tf.models.old_calls import accepts_config
-from fpn_tf.photos import Photo
+from fpn_tf.photo_forms import Photo
 from fpn_tf.preprocessing import Preprocessor
 from fpn_tf.structures import Array, BatchDetections, Detections, Outputs, Proposals
 from fpn_tf.targets.box_targets import ground_truth
@@ -111,7 +111,7 @@ class FastRCNN(Detector):
             PhotoError: a file that cannot be read as one.
         """
         detections = []
-        for photo, boxes in zip(photos_of(list(images)), proposals, strict=True):
+        for photo, boxes in zip(photos_of(images), proposals, strict=True):
             size = photo.shape[:2]
             shown = self.preprocessor.boxes_shown(boxes, size, self.preprocessor.shown_size(size))
             detections.append(self.detect_one(photo, score_threshold, **fixed(shown)))

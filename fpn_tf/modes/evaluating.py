@@ -5,14 +5,13 @@ import pathlib
 from fpn_tf import files
 from fpn_tf.assemble import adopt
 from fpn_tf.cluster import make_cluster
-from fpn_tf.data.pipeline import open_dataset
-from fpn_tf.errors import DataError
-from fpn_tf.evaluation import evaluator
+from fpn_tf.evaluation import evaluator, result_file
+from fpn_tf.evaluation.held_out import as_scored
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.modes.pictures import draw_pictures
-from fpn_tf.modes.scoring import detect_with_bar, print_metrics, score_and_write
+from fpn_tf.modes.scoring import detect_with_bar, print_metrics, print_notes, score_and_write
 from fpn_tf.pretrained.model_dir import load_model_dir
-from fpn_tf.training.preparation import with_classes
+from fpn_tf.training.preparation import open_held_out, with_classes
 from fpn_tf.training.progress import console
 
 
@@ -25,15 +24,18 @@ def evaluate(model_dir, overrides, checkpoint):
         checkpoint: "newest" or "best".
 
     Raises:
-        DataError: the data set has none of the model's category ids.
+        DataError: the data set's classes are not the model's.
     """
     cluster = make_cluster()
     console.quiet = not cluster.is_chief
     with cluster.strategy.scope():
         config, model, step = load_model_dir(model_dir, overrides, checkpoint)
-    dataset = open_dataset(config.data, "eval")
-    config = _with_ids(config, dataset)
+    dataset = open_held_out(config)
+    if _lacks_classes(config) and len(dataset.category_ids) == config.model.num_classes:
+        config = with_classes(config, dataset)
     adopt(model, config)
+    dataset, notes = as_scored(dataset, config)
+    print_notes(notes)
     detector = evaluator.make_detector(model, dataset, config, cluster)
     detections, seconds = detect_with_bar(detector, dataset)
     if cluster.is_chief:
@@ -50,26 +52,14 @@ def score_files(detections, annotations, model_dir):
         annotations: path of the COCO annotations that it belongs to.
         model_dir: a folder, or None.
     """
-    metrics = evaluator.score_files(detections, annotations)
+    metrics, notes = result_file.score_files(detections, annotations)
+    print_notes(notes)
     if model_dir:
         files.write_json(pathlib.Path(model_dir) / "eval" / "metrics.json", metrics)
     print_metrics(metrics)
 
 
-def _with_ids(config, dataset):
-    """The config with the data set's classes, where imported weights brought only their number.
-
-    Raises:
-        DataError: the data set has none of the model's category ids.
-    """
-    if not KINDS[config.model.kind].has_classes:
-        return config
-    if not config.data.category_ids and len(dataset.category_ids) == config.model.num_classes:
-        return with_classes(config, dataset)
-    ids = config.data.category_ids or range(1, config.model.num_classes + 1)
-    if not set(ids) & set(dataset.category_ids):
-        raise DataError(
-            f"data.eval_annotations: category ids {dataset.category_ids[:5]}...: "
-            f"expected some of the model's, {tuple(ids)[:5]}..."
-        )
-    return config
+def _lacks_classes(config):
+    """Whether imported weights brought the number of their classes, neither ids nor names."""
+    has_classes = KINDS[config.model.kind].has_classes
+    return has_classes and not config.data.category_ids and not config.data.class_names

@@ -3,16 +3,21 @@
 import functools
 import pathlib
 
-from fpn_tf.data.pipeline import open_dataset
-from fpn_tf.errors import ConfigError
 from fpn_tf.evaluation import evaluator
+from fpn_tf.evaluation.held_out import as_scored
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.exporting import saved_model
 from fpn_tf.modes.pictures import draw_pictures
-from fpn_tf.modes.scoring import detect_with_bar, finished_metrics, print_metrics, score_and_write
+from fpn_tf.modes.scoring import (
+    detect_with_bar,
+    finished_metrics,
+    print_metrics,
+    print_notes,
+    score_and_write,
+)
 from fpn_tf.pretrained.model_dir import load_model_dir
 from fpn_tf.training import loop
-from fpn_tf.training.preparation import prepare
+from fpn_tf.training.preparation import open_held_out, prepare
 from fpn_tf.training.progress import console
 
 
@@ -25,12 +30,11 @@ def train_and_eval(config, model_dir, get_model=None):
         get_model: config -> model, of an experiment that has parts of its own, or None.
 
     Raises:
-        ConfigError: the held-out split has other categories than the training split.
+        DataError: the classes of the held-out split are not those of the training split.
     """
     cluster, config, dataset = prepare(config, model_dir)
-    held_out = open_dataset(config.data, "eval")
-    if held_out.class_names != dataset.class_names:
-        raise ConfigError("data.eval_annotations: its categories differ from those of data.train_annotations")
+    held_out, notes = as_scored(open_held_out(config), config)
+    print_notes(notes)
 
     @functools.cache
     def detector(model):

@@ -18,7 +18,7 @@ def inspect(config, model_dir):
     check_writable(model_dir)
     folder = pathlib.Path(model_dir) / "inspect"
     for split in ("train", "eval"):
-        if not (getattr(config.data, f"{split}_annotations") or config.data.tfds_name):
+        if not (config.data.folder or getattr(config.data, f"{split}_annotations") or config.data.tfds_name):
             continue
         survey, paths = inspection.inspect(open_dataset(config.data, split), config, folder, split)
         console.print(f"{split}:")

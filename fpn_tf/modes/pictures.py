@@ -1,6 +1,9 @@
 """Pictures of held-out photos: detections beside ground truth."""
 
+import os
 import pathlib
+
+from absl import logging
 
 from fpn_tf import photos, visualize
 from fpn_tf.errors import PhotoError
@@ -25,6 +28,9 @@ def draw_pictures(model, dataset, model_dir, count):
         except (PhotoError, OSError):
             continue  # the evaluation has named it
         further_inputs = {} if record.proposals is None else {"proposals": [record.proposals]}
+        path = pathlib.Path(model_dir) / "pictures" / f"{record.image_id}.png"
+        if os.path.lexists(path) and not visualize.is_drawn(path):
+            logging.warning("%s: exists and bears no mark of this program; it is kept as it is", path)
+            continue
         [detections] = model.detect([photo], **further_inputs)
-        picture = KINDS[model.kind].draw(photo, detections, record)
-        visualize.save_picture(picture, pathlib.Path(model_dir) / "pictures" / f"{record.image_id}.png")
+        visualize.save_picture(KINDS[model.kind].draw(photo, detections, record), path)

@@ -4,8 +4,11 @@ import pathlib
 
 from fpn_tf import predict
 from fpn_tf.evaluation.kinds import check_served
+from fpn_tf.photo_paths import find_photos, left_out
 from fpn_tf.pretrained.model_dir import load_model_dir
 from fpn_tf.training.progress import console, progress_bar
+
+SHOWN = 3  # photos that a line names
 
 
 def predict_photos(model_dir, overrides, checkpoint, images, output, min_score):
@@ -21,15 +24,33 @@ def predict_photos(model_dir, overrides, checkpoint, images, output, min_score):
 
     Raises:
         ConfigError: the model is of a kind that is not served.
-        DataError: no photo matches `images`, or none can be read.
+        DataError: no photo matches `images`, none can be read, or a file of the user's stands where a
+            picture would be written.
+        InterruptedRunError: on Ctrl-C.
     """
-    paths = predict.find_photos(images)
+    paths, others = find_photos(images), left_out(images)
+    if others:
+        console.print(f"note: left out: {others}", markup=False)
+    outputs = predict.outputs_for(paths, output or pathlib.Path(model_dir) / "predictions")
     config, model, _ = load_model_dir(model_dir, overrides, checkpoint)
     check_served(config.model.kind, "predict")
-    output = pathlib.Path(output or pathlib.Path(model_dir) / "predictions")
     bar, task = progress_bar(len(paths), 0, "photos")
     with bar:
-        photos_read, count = predict.predict_files(
-            model, paths, output, min_score, lambda n: bar.update(task, completed=n)
+        summary = predict.predict_files(
+            model, paths, outputs, min_score, lambda n: bar.update(task, completed=n)
         )
-    console.print(f"{count} detections on {photos_read} of {len(paths)} photos: {output}")
+    for line in _lines(summary, len(paths), min_score, outputs.detections.parent):
+        console.print(line, markup=False)
+
+
+def _lines(summary, count, min_score, folder):
+    """What a Summary of `count` files says, as lines of text."""
+    yield (
+        f"{summary.detections} detections on {summary.photos_read} of {count} photos, {summary.drawn} of "
+        f"them drawn (score >= {min_score:g}): {folder}"
+    )
+    best = {path: "none" if score is None else f"{score:.3f}" for path, score in summary.best_undrawn.items()}
+    if best:
+        scores = ", ".join(f"{path} {score}" for path, score in list(best.items())[:SHOWN])
+        more = ", ..." if len(best) > SHOWN else ""
+        yield f"note: nothing is drawn on {len(best)} photos; their best scores: {scores}{more}"

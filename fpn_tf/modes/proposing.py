@@ -7,6 +7,7 @@ import numpy as np
 from fpn_tf.cluster import make_cluster
 from fpn_tf.data import proposals_file
 from fpn_tf.data.pipeline import open_dataset
+from fpn_tf.errors import ConfigError
 from fpn_tf.evaluation import evaluator
 from fpn_tf.modes.scoring import detect_with_bar
 from fpn_tf.pretrained.model_dir import load_model_dir
@@ -23,8 +24,14 @@ def propose(model_dir, overrides, checkpoint, split, output):
         overrides: `dotted.key=value` texts; `model.rpn.post_nms_test` is the most per image.
         checkpoint: "newest" or "best".
         split: "train" or "eval", whose images to look at.
-        output: file; by default `proposals/<split>.npz` in `model_dir`.
+        output: file ending in .npz; by default `proposals/<split>.npz` in `model_dir`.
+
+    Raises:
+        ConfigError: `output` has another ending.
     """
+    path = pathlib.Path(output or pathlib.Path(model_dir) / "proposals" / f"{split}.npz")
+    if path.suffix != ".npz":
+        raise ConfigError(f"--output={output}: expected a file ending in .npz")
     cluster = make_cluster()
     console.quiet = not cluster.is_chief
     with cluster.strategy.scope():
@@ -35,7 +42,6 @@ def propose(model_dir, overrides, checkpoint, split, output):
     proposals, _ = detect_with_bar(detector, dataset)
     if not cluster.is_chief:
         return
-    path = pathlib.Path(output or pathlib.Path(model_dir) / "proposals" / f"{split}.npz")
     none = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))  # of an unreadable photo
     by_image = {record.image_id: proposals.get(i, none) for i, record in enumerate(dataset.records)}
     proposals_file.write(path, by_image)

@@ -1,12 +1,12 @@
 """Detections over a whole data set, and the metrics that are made of them."""
 
 import itertools
-import json
 import time
 
 import rich.box
 import rich.table
 
+from fpn_tf import files
 from fpn_tf.evaluation import evaluator
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.training.progress import console, progress_bar
@@ -41,7 +41,7 @@ def score_and_write(config, dataset, detections, seconds, model_dir, step):
 
     Args:
         config: Config.
-        dataset: Dataset.
+        dataset: Dataset, see `fpn_tf.evaluation.held_out.as_scored`.
         detections: {index: Detections}.
         seconds: seconds per photo, or None.
         model_dir: the folder of the run.
@@ -50,12 +50,17 @@ def score_and_write(config, dataset, detections, seconds, model_dir, step):
     Returns:
         {name: number}: the metrics.
     """
-    truth = evaluator.read_truth(config.eval.annotations) if config.eval.annotations else None
-    metrics, results = evaluator.score(dataset, detections, config.model.kind, truth)
+    metrics, results = evaluator.score(dataset, detections, config)
     evaluator.write(model_dir, metrics, results, step, seconds)
     main = KINDS[config.model.kind].metric
     console.print(f"step {step}: {main} {metrics[main]:.3f} on {len(detections)} photos")
     return metrics
+
+
+def print_notes(notes):
+    """Prints lines that a user should know before what they are about."""
+    for note in notes:
+        console.print(f"note: {note}")
 
 
 def print_metrics(metrics):
@@ -77,7 +82,7 @@ def finished_metrics(path, step):
         step: the step of the checkpoint.
     """
     try:
-        metrics = json.loads(path.read_text())
+        metrics = files.json_of(path.read_bytes())
     except (OSError, ValueError):
         return None
     return metrics if metrics.get("step") == step else None

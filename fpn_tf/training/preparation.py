@@ -6,8 +6,10 @@ import pathlib
 from fpn_tf import config as config_lib
 from fpn_tf.checkpoint import Checkpoints, is_checkpoint, is_import
 from fpn_tf.cluster import make_cluster
+from fpn_tf.data.anchor_fit import anchor_findings
+from fpn_tf.data.findings import annotation_findings
 from fpn_tf.data.pipeline import open_dataset
-from fpn_tf.data.survey import annotation_findings, check_files
+from fpn_tf.data.survey import check_files
 from fpn_tf.errors import CheckpointError, ConfigError
 from fpn_tf.pretrained.model_dir import check_start
 from fpn_tf.training.advice import schedule_findings
@@ -54,7 +56,8 @@ def prepare(config, model_dir):
     dataset = open_dataset(config.data, "train")
     newest = Checkpoints(model_dir).find()
     if newest is None or is_import(newest):  # a run that goes on has printed them
-        for finding in annotation_findings(dataset) + check_files(dataset, config.data):
+        findings = annotation_findings(dataset) + anchor_findings(dataset, config)
+        for finding in findings + check_files(dataset, config.data):
             console.print(f"note: {finding}")
     if is_import(newest):  # its number of classes may change
         config = with_classes(config_lib.replace(config, **{"model.num_classes": 0}), dataset)
@@ -71,6 +74,18 @@ def prepare(config, model_dir):
         f"process(es), learning rate {settings.peak_learning_rate:g} for {settings.batch_size} images a step"
     )
     return cluster, config, dataset
+
+
+def open_held_out(config):
+    """The Dataset of the held-out split; what is doubtful in its annotations is printed.
+
+    Raises:
+        DataError: it is absent or of another form.
+    """
+    dataset = open_dataset(config.data, "eval")
+    for finding in annotation_findings(dataset):
+        console.print(f"note, held-out set: {finding}")
+    return dataset
 
 
 def with_classes(config, dataset):

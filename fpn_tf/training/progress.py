@@ -13,6 +13,8 @@ import rich.console
 import rich.progress
 import tensorflow as tf
 
+from fpn_tf.files import path_for_tensorflow
+
 # Names, paths and notes are the user's: no `[b]` or `:car:` in them means anything to us.
 console = rich.console.Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
@@ -144,15 +146,15 @@ class RunLog:
     def __init__(self, model_dir, first_step):
         folder = pathlib.Path(model_dir)
         self.path = folder / "train.jsonl"
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        lines = self.path.read_text("utf-8", "replace").splitlines() if self.path.exists() else []
         kept = [line for line in lines if _step_of(line) is not None and _step_of(line) <= first_step]
         if kept != lines:
-            self.path.write_text("".join(line + "\n" for line in kept))
-        self.writer = tf.summary.create_file_writer(str(folder))
+            self.path.write_text("".join(line + "\n" for line in kept), "utf-8")
+        self.writer = tf.summary.create_file_writer(path_for_tensorflow(folder))
 
     def write(self, step, values):
         """Records `values` (name -> number) at `step`."""
-        with open(self.path, "a") as file:
+        with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step} | values) + "\n")
         with self.writer.as_default(step):
             for name, value in values.items():

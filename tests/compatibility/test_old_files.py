@@ -139,6 +139,7 @@ def test_an_export_has_the_names_and_layouts_of_before(main_here, tmp_path):
 # What they compute ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("kind", by_default(COMPUTED, FIRST))
 def test_detections_are_those_of_before(kind, loaded):
     assert_close(old_files.detected(loaded(kind), kind), old_files.numbers()[f"{kind}/detected"], kind)

@@ -130,6 +130,27 @@ def test_a_category_that_the_model_does_not_know_is_told(coco_folder):
     make(coco_folder, preprocessor=Preprocessor(64, 96, category_ids=(7, 3, 90)))
 
 
+def test_classes_of_the_same_names_may_have_other_ids(coco_folder):
+    by_file = [y["classes"] for _, y in make(coco_folder, shuffle=False)]
+    new = {7: 3, 3: 90, 90: 1}
+
+    def change(coco):
+        for entry in coco["categories"]:
+            entry["id"] = new[entry["id"]]
+        for annotation in coco["annotations"]:
+            annotation["category_id"] = new[annotation["category_id"]]
+
+    edit(coco_folder, change)
+    known = Preprocessor(64, 96, category_ids=(7, 3, 90), class_names=("red", "green", "blue"))
+    made = make(coco_folder, preprocessor=known, shuffle=False)
+    for (_, y), classes in zip(made, by_file, strict=True):
+        np.testing.assert_array_equal(y["classes"], classes)
+    assert made.dataset.category_ids == (7, 3, 90)
+    others = Preprocessor(64, 96, category_ids=(7, 3, 90), class_names=("cat", "dog", "cow"))
+    with pytest.raises(DataError, match="the model has 7: cat, 3: dog, 90: cow"):
+        make(coco_folder, preprocessor=others)
+
+
 def test_truth_fields_are_in_y(coco_folder):
     def change(coco):
         for annotation in coco["annotations"]:

@@ -81,7 +81,7 @@ def test_they_reach_the_batch_and_are_mirrored(folder_config, coco_folder):
     path = coco_folder / "annotations.json"
     coco = json.loads(path.read_text())
     settings = config.replace(folder_config, **{"model.kind": "segment_proposals", "data.segments": True})
-    with pytest.raises(DataError, match="segmentation = None; expected polygons"):
+    with pytest.raises(DataError, match="segmentation = null; expected polygons"):
         open_dataset(settings.data, "train")
     for annotation in coco["annotations"]:  # the left half of every box
         x, y, w, h = annotation["bbox"]

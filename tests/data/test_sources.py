@@ -1,7 +1,9 @@
+import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fpn_tf.config import override
 from fpn_tf.data import coco_folder, shapes, tfds_source
@@ -58,7 +60,7 @@ def test_sizes_that_are_not_told_are_read_from_the_files(coco_folder):
         (lambda c: c["images"].clear(), "'images' is empty"),
         (lambda c: c["categories"].clear(), "'categories' is empty"),
         (lambda c: c["categories"][0].pop("name"), "categories[0]"),
-        (lambda c: c["images"][2].pop("file_name"), "images[2]: expected text as 'file_name'"),
+        (lambda c: c["images"][2].pop("file_name"), "images[2]: has no 'file_name'; expected text"),
         (lambda c: c["images"][0].update(width=0), "images[0].width = 0"),
         (lambda c: c["images"][1].update(id=100), "images[1].id = 100: is used twice"),
         (lambda c: c["categories"][1].update(id=7), "categories[1].id = 7: is used twice"),
@@ -69,13 +71,17 @@ def test_sizes_that_are_not_told_are_read_from_the_files(coco_folder):
         (lambda c: c["annotations"][1].update(image_id=5), "annotations[1] (id 2): image_id = 5 is no image"),
         (
             lambda c: c["annotations"][0].update(bbox=[1, 2, 3]),
-            "bbox = [1, 2, 3]; expected [x, y, width, height]",
+            "bbox = [1, 2, 3]: expected [x, y, width, height]",
         ),
         (
             lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")]),
             "expected [x, y, width, height]",
         ),
         (lambda c: c["images"][0].update(file_name="gone.png"), "gone.png: no such file"),
+        (lambda c: c["images"][0].update(file_name="a" * 300), "a: no such file, named by image 100"),
+        (lambda c: c["images"][0].update(file_name="nul\0.png"), "nul\0.png: no such file"),
+        (lambda c: c["images"][0].update(file_name="photo_1.png/a.png"), "a.png: no such file"),
+        (lambda c: c["images"][0].update(file_name=""), "images: no such file, named by image 100"),
     ],
 )
 def test_mistakes_in_the_annotations_are_told_in_one_line(coco_folder, change, message):
@@ -153,6 +159,17 @@ def test_examples_in_the_features_of_voc():
     assert dataset.records[0].classes.tolist() == [15]
     assert [a["iscrowd"] for a in dataset.coco["annotations"]] == [0, 1]
     assert dataset.coco["annotations"][0]["area"] == 40 * 20
+
+
+def test_a_turned_example_is_of_its_upright_size():
+    exif, data = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 8
+    Image.new("RGB", (80, 40)).save(data, "JPEG", exif=exif)
+    objects = {"bbox": [[0.25, 0.5, 0.5, 0.75]], "is_difficult": [False], "label": [1]}
+    source = [{"image": data.getvalue(), "image/filename": b"000032.jpg", "objects": objects}]
+    dataset = tfds_source.from_examples(source, ["c0", "c1"], (1, 2))
+    assert dataset.records[0].size == dataset.read_header(0).size == (80, 40)
+    np.testing.assert_allclose(dataset.records[0].boxes, [[20, 20, 30, 40]])
 
 
 def test_coco_ids_are_the_official_ones():

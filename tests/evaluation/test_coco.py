@@ -1,11 +1,8 @@
-import json
-
 import numpy as np
 import pytest
 
 from fpn_tf import Detections
-from fpn_tf.errors import DataError
-from fpn_tf.evaluation import coco, evaluator
+from fpn_tf.evaluation import coco
 
 
 def truth(boxes, crowd=()):
@@ -68,17 +65,27 @@ def test_results_of_a_photo():
     ]
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "not valid JSON"),
-        ('{"a": 1}', "expected a list of results"),
-        ('[{"image_id": 5, "bbox": [0, 0, 1, 1], "score": 1}]', "has no 'category_id'"),
-        ('[{"image_id": 6, "category_id": 9, "bbox": [0, 0, 1, 1], "score": 1}]', "image_id = 6 is no image"),
-    ],
-)
-def test_a_bad_result_file_is_told(tmp_path, content, message):
-    (tmp_path / "truth.json").write_text(json.dumps(truth([[0, 0, 10, 10]])))
-    (tmp_path / "found.json").write_text(content)
-    with pytest.raises(DataError, match=message):
-        evaluator.score_files(tmp_path / "found.json", tmp_path / "truth.json")
+def test_more_than_100_of_a_class_count_in_metrics_of_their_own():
+    """150 objects on a photo, all found: the first 100 are recalled by COCO's rules."""
+    boxes = [[float(i % 15 * 6), float(i // 15 * 6), 5.0, 5.0] for i in range(150)]
+    results = [result(box, 1 - i / 1000) for i, box in enumerate(boxes)]
+    usual, further = coco.evaluate(truth(boxes), results), coco.evaluate(truth(boxes), results, limit=300)
+    assert usual["AR100"] == pytest.approx(100 / 150)
+    assert set(further) - set(usual) == {"AP_at_300", "AR300"}
+    assert {name: further[name] for name in usual} == usual
+    assert further["AR300"] == further["AP_at_300"] == 1.0
+    at_120 = coco.evaluate(truth(boxes), results, limit=120)
+    assert at_120["AR120"] == pytest.approx(120 / 150)
+    assert coco.evaluate(truth(boxes), results, limit=50) == usual
+
+
+def test_the_limit_is_told_where_coco_does_not_count_as_many():
+    assert coco.limit_note(100, "eval.max_detections") is None
+    assert "AP_at_101 and AR101" in coco.limit_note(101, "eval.max_detections")
+
+
+def test_classes_of_one_name_have_rows_of_their_own():
+    annotated = truth([[10, 10, 20, 20]])
+    annotated["categories"] = [{"id": 9, "name": "cat"}, {"id": 4, "name": "cat"}, {"id": 5, "name": "dog"}]
+    metrics = coco.evaluate(annotated, [result([10, 10, 20, 20])])
+    assert metrics["per_class"] == {"cat (id 9)": pytest.approx(1), "cat (id 4)": -1.0, "dog": -1.0}

@@ -3,12 +3,14 @@
 import io
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
+import pytest
 from PIL import Image
 
-from fpn_tf import FasterRCNN, build, config, photos
+from fpn_tf import ConfigError, FasterRCNN, Preprocessor, build, config, photos
 from fpn_tf.exporting.saved_model import export
 
 CLIENT = """
@@ -77,3 +79,11 @@ def test_it_serves_what_detect_gives(tiny_config, tmp_path, monkeypatch):
     check(dict(np.load(tmp_path / "bytes.npz")), [photos.read_rgb(f) for f in files], model)
     check(dict(np.load(tmp_path / "tensor.npz")), list(tensor), model)
     assert len(traces) == 1  # two exports and all of `detect`
+
+
+@pytest.mark.parametrize("category", [2**31, -(2**31) - 1, 2**62])
+def test_ids_that_int32_cannot_hold_are_told_and_nothing_is_written(tmp_path, category):
+    model = types.SimpleNamespace(preprocessor=Preprocessor(category_ids=(7, category)))
+    with pytest.raises(ConfigError, match=f"data.category_ids={category}: .* int32; expected ids of -2147"):
+        export(model, tmp_path / "export")
+    assert not (tmp_path / "export").exists()

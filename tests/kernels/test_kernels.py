@@ -1,5 +1,6 @@
 """Every kernel against the plain function that it replaces: values and gradients, on nasty shapes."""
 
+import contextlib
 import importlib
 
 import keras
@@ -54,7 +55,6 @@ def pyramid_and_boxes(batch, rois):
 def values_and_gradients(function, inputs):
     """Of a function of one structure of tensors: its outputs, and the gradients of a sum of their sines."""
 
-    @tf.function
     def compute(inputs):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
@@ -88,6 +88,19 @@ def test_every_function_with_a_kernel_is_marked_and_every_kernel_exists():
 def test_roi_align(sampling, aligned, batch, rois):
     maps, boxes, levels = pyramid_and_boxes(batch, rois)
     assert_equal_within(1e-5, lambda maps: roi_align(maps, boxes, levels, 3, sampling, aligned), maps)
+
+
+@pytest.mark.parametrize("use", [kernels.plain, contextlib.nullcontext])
+@pytest.mark.parametrize("sampling", [2, 0, None])
+def test_no_boxes(sampling, use):
+    maps, boxes, levels = pyramid_and_boxes(2, 0)
+    with use():
+        pooled = (
+            roi_pool(maps, boxes, levels, 3)
+            if sampling is None
+            else roi_align(maps, boxes, levels, 3, sampling)
+        )
+    assert tuple(pooled.shape) == (2, 0, 3, 3, 5)
 
 
 @pytest.mark.parametrize("kernel", ["tf_roi_pool", pytest.param("pooling_tables", marks=pytest.mark.slow)])

@@ -5,7 +5,7 @@ import importlib
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 from nets import net
 
 import fpn_tf
@@ -19,6 +19,7 @@ from fpn_tf.models.necks.baselines import SingleMap
 from fpn_tf.preprocessing import IMAGENET
 from fpn_tf.pretrained.backbone_files import load_backbone_weights
 
+ON_TENSORFLOW = pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="TensorFlow's training")
 SMALL = "keras_applications/MobileNetV3Small"
 ANY_SIZE = {"include_top": False, "weights": None, "input_shape": (None, None, 3)}
 
@@ -77,7 +78,7 @@ def test_an_applications_maps_are_its_own(classifier):
         "c4": (4, 6),
         "c5": (2, 3),
     }
-    np.testing.assert_array_equal(maps["c5"], classifier(images))
+    np.testing.assert_array_equal(*map(ops.convert_to_numpy, (maps["c5"], classifier(images))))
     assert {id(v) for v in backbone.weights} == {id(v) for v in classifier.weights}
 
 
@@ -102,7 +103,7 @@ def test_kerashubs_form_serves_as_it_is():
     maps = model.backbone(images)
     assert list(maps) == ["c2", "c3", "c4", "c5"]
     expected = keras.Model(source.input, ends["P4"])(images)
-    np.testing.assert_array_equal(maps["c4"], expected)
+    np.testing.assert_array_equal(*map(ops.convert_to_numpy, (maps["c4"], expected)))
 
 
 @pytest.mark.parametrize(
@@ -222,6 +223,7 @@ def test_frozen_stages_are_the_first_ones(stages):
     assert learned == expected | ({"dense"} if stages < 5 else set())
 
 
+@ON_TENSORFLOW
 @pytest.mark.slow
 def test_synchronized_norms_see_the_whole_batch_on_two_replicas():
     import tensorflow as tf
@@ -270,7 +272,9 @@ def test_a_configs_backbone_has_its_norms_and_frozen_stages(small):
 
     synchronized = norms(make_backbone(small))
     assert len(synchronized) == 5
-    assert all(norm.synchronized and norm.trainable for norm in synchronized)
+    assert all(norm.trainable for norm in synchronized)
+    has_replicas = keras.config.backend() == "tensorflow"
+    assert all(norm.synchronized == has_replicas for norm in synchronized)
     frozen = make_backbone(config_lib.override(small, ["model.norm=frozen_bn", "model.frozen_stages=2"]))
     assert not any(norm.trainable for norm in norms(frozen))
     end = frozen.layers.index(frozen.output["c2"]._keras_history.operation)
@@ -362,9 +366,8 @@ def test_maps_that_begin_elsewhere_make_a_detector(levels, neck, sizes, batch):
     outputs = model(inputs, training=True)
     assert next(iter(outputs.pyramid)) == f"p{levels[0]}"
     losses = model.compute_losses(truth, outputs)
-    assert np.isfinite([float(loss) for loss in losses.values()]).all()
-    detections = model(inputs)
-    assert int(detections.valid.numpy().sum()) > 0
+    assert np.isfinite([float(ops.convert_to_numpy(loss)) for loss in losses.values()]).all()
+    assert ops.convert_to_numpy(model(inputs).valid).any()
 
 
 @pytest.mark.parametrize(
@@ -386,12 +389,13 @@ def test_a_functional_model_with_maps_by_name_is_a_backbone(batch):
     own = keras.Model(source.input, maps)
     model = detector(own, fpn_tf.FeaturePyramid(8))
     assert model.backbone is own
-    assert int(model(batch[0]).valid.numpy().sum()) > 0
+    assert ops.convert_to_numpy(model(batch[0]).valid).any()
 
 
 # Dropout ------------------------------------------------------------------------------------------
 
 
+@ON_TENSORFLOW
 def test_dropout_draws_what_the_images_seeds_say_and_leaves_nothing_to_save(batch, tmp_path):
     from fpn_tf.training.step import seed_dropout
 
@@ -409,6 +413,7 @@ def test_dropout_draws_what_the_images_seeds_say_and_leaves_nothing_to_save(batc
     assert (first == 0).any()
 
 
+@ON_TENSORFLOW
 @pytest.mark.slow
 def test_each_replicas_dropout_follows_its_own_images():
     import tensorflow as tf

@@ -56,7 +56,7 @@ def test_fixed_pads_no_boxes_to_one():
 @pytest.mark.parametrize(
     "changes",
     [
-        CONV5 | {"model.roi.pooling": "max"},  # as in Table 2 (a)
+        pytest.param(CONV5 | {"model.roi.pooling": "max"}, marks=pytest.mark.slow),  # as in Table 2 (a)
         pytest.param(CONV5, marks=pytest.mark.slow),
         pytest.param({"model.roi.pooling": "max"}, marks=pytest.mark.slow),
         pytest.param({"model.neck": "finest"}, marks=pytest.mark.slow),

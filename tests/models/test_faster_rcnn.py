@@ -70,7 +70,8 @@ def test_a_score_that_equals_the_threshold_is_not_above_it():
     score = float(ops.convert_to_numpy(ops.softmax(ops.convert_to_tensor(logits)))[0, 0, 1])
     stage, sizes = BoxStage(BoxHead(2), max_detections=4), np.array([[64, 96]])
     for threshold, count in ((score, 0), (np.nextafter(np.float32(score), np.float32(0)), 2)):
-        detections = stage.decode(logits, deltas, proposals, sizes, score_threshold=threshold)
+        inputs = tensors_of((logits, deltas, proposals, sizes))
+        detections = stage.decode(*inputs, score_threshold=threshold)
         assert int(ops.sum(ops.cast(detections.valid, "int32"))) == count
 
 
@@ -244,8 +245,9 @@ def test_losses_that_layers_add_are_trained(batch):
     kernel = next(v for v in model.trainable_variables if v.path.endswith("lateral3/kernel"))
     kernel.regularizer = keras.regularizers.L2(10.0)
     model.compile(keras.optimizers.SGD(0.0))
-    added = float(ops.mean(ops.abs(model.backbone(model.preprocessor.pixels(batch[0]))["c3"])))
-    decay = 10 * float(ops.sum(ops.square(kernel)))
+    map_of_c3 = model.backbone(model.preprocessor.pixels(batch[0]))["c3"]
+    added = np.abs(ops.convert_to_numpy(map_of_c3)).mean()
+    decay = 10 * np.square(ops.convert_to_numpy(kernel)).sum()
     for loss, *named in (model.train_on_batch(*batch), model.test_on_batch(*batch)):
         assert len(named) == 4
         np.testing.assert_allclose(float(loss) - sum(map(float, named)), added + decay, rtol=1e-4)

@@ -14,6 +14,7 @@ from fpn_tf.checkpoint import Checkpoints
 from fpn_tf.data import shapes
 from fpn_tf.models.backbones import applications
 
+pytestmark = pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="main.py trains on TensorFlow")
 TRIED = ("MobileNetV3Large", "EfficientNetV2B0", "ConvNeXtTiny", "DenseNet121", "ResNet50V2")
 STEPS, CHECKPOINT = 24, 20
 SETTINGS = f"""

@@ -36,7 +36,7 @@ def test_a_handful_of_photos_is_learned_by_heart(tiny_config, tmp_path):
     (tmp_path / "run").mkdir()
     model, _ = loop.train(config, dataset, tmp_path / "run", make_cluster())
     metrics, results = evaluator.score(
-        dataset, evaluator.make_detector(model, dataset, config, make_cluster())(), "faster_rcnn"
+        dataset, evaluator.make_detector(model, dataset, config, make_cluster())(), config
     )
     assert metrics["AP"] > 0.95
     assert len(results) >= sum(len(r.boxes) for r in dataset.records)

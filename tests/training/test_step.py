@@ -85,7 +85,7 @@ def test_an_unclipped_step_is_the_same_in_every_layout(whole_step, four_images, 
 def test_what_layers_add_counts_once_in_every_layout(four_images, parts):
     """A regularizer's share of the gradient is that of the whole batch's losses."""
     model = build(make_quick_config())
-    kernel = model.rpn.head.conv.kernel
+    kernel = model.rpn.head.objectness.kernel
     kernel.regularizer = keras.regularizers.L2(100.0)
     optimizer = make_optimizer(PLAIN)
     optimizer.build(model.trainable_variables)

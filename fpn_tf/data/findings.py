@@ -1,0 +1,152 @@
+"""Doubtful entries of annotations, which stop no run: what each is, how often, and the first few."""
+
+import collections
+import os
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from fpn_tf.data import box_readings
+from fpn_tf.data.categories import folded
+
+SHOWN = 3  # offenders of a finding that are named
+TOLERANCE = 1.0  # pixels by which a box may reach outside its photo unremarked
+MANY = 10  # boxes: of fewer, what all of them have in common says nothing
+AREA_SLACK = 1.05  # by which an annotated area may be larger than its box
+
+
+class Finding(NamedTuple):
+    """Something doubtful: what, how often, and the first few."""
+
+    what: str
+    count: int
+    first: tuple[str, ...]
+
+    def __str__(self):
+        return f"{self.count} {self.what}: {', '.join(self.first)}{', ...' if self.count > SHOWN else ''}"
+
+
+def finding(what, items, in_words=str):
+    """A list of the Finding that some items make; empty where there are none.
+
+    Args:
+        what: text that goes on after their number.
+        items: a sequence.
+        in_words: item -> text.
+    """
+    return [Finding(what, len(items), tuple(map(in_words, items[:SHOWN])))] if len(items) else []
+
+
+def warn_of(dataset, source):
+    """Logs the Findings in a Dataset's annotations as warnings.
+
+    Args:
+        dataset: Dataset.
+        source: name of the annotations.
+    """
+    for each in annotation_findings(dataset):
+        logging.warning("%s: %s", source, each)
+
+
+def annotation_findings(dataset):
+    """All Findings in a Dataset's annotations."""
+    return box_findings(dataset) + double_findings(dataset) + absence_findings(dataset)
+
+
+def box_findings(dataset):
+    """Findings of boxes without area, outside their photo, of other units or of another order of numbers."""
+    annotations = [*dataset.coco["annotations"], *dataset.left_out]
+    boxes = np.asarray([a["bbox"] for a in annotations], float).reshape(-1, 4)
+    size_of = {image["id"]: (image["width"], image["height"]) for image in dataset.coco["images"]}
+    sizes = np.asarray([size_of[a["image_id"]] for a in annotations], float).reshape(-1, 2)
+    has_area = np.arange(len(annotations)) < len(dataset.coco["annotations"])
+    beyond = box_readings.overhang(box_readings.corners(boxes), sizes)
+
+    def of(mask, what):
+        return finding(what, [annotations[i] for i in np.flatnonzero(mask)], _in_words)
+
+    shares = has_area & box_readings.are_shares(boxes, sizes)
+    slivers = has_area & ~shares & (boxes[:, 2:].min(axis=1, initial=np.inf) < 1)
+    reading, misread = box_readings.likelier_reading(boxes, sizes)
+    findings = of(~has_area, "boxes have no area inside their photo, left out of training and evaluation")
+    findings += of(
+        has_area & (beyond > TOLERANCE),
+        "boxes reach outside their photo, clipped in training and scored as they are",
+    )
+    findings += of(misread, f"boxes do not fit their photo as [x, y, width, height] but as {reading}")
+    findings += of(shares, "boxes are below one pixel: normalised, shares of the photo instead of pixels?")
+    findings += of(slivers, "boxes are less than a pixel wide or high")
+    if len(boxes) >= MANY and not shares.any() and box_readings.lie_in_a_quarter(boxes, sizes):
+        what = "boxes, all of them, lie in the upper left quarter of their photos"
+        findings += of(has_area, f"{what}: pixels of smaller photos, or per cent?")
+    whole = has_area & np.all(np.abs(boxes - np.c_[0 * sizes, sizes]) <= TOLERANCE, axis=1)
+    if whole.sum() >= max(MANY, len(boxes) / 2):
+        findings += of(whole, "boxes are their whole photo: where objects are cannot be learned of them")
+    areas, of_box = np.asarray([a["area"] for a in annotations], float), boxes[:, 2] * boxes[:, 3]
+    odd_areas = has_area & ~shares & ((areas > AREA_SLACK * of_box + 1) | (areas == 0))
+    what = "areas are 0 or larger than the box; AP_small, AP_medium and AP_large go by them"
+    return findings + of(odd_areas, what)
+
+
+def double_findings(dataset):
+    """Findings of photos, boxes and class names that a data set has twice."""
+    return _doubled_photos(dataset) + _doubled_boxes(dataset) + _doubled_names(dataset)
+
+
+def absence_findings(dataset):
+    """Findings of classes and photos without a box."""
+    seen = {a["category_id"] for a in dataset.coco["annotations"] if not a["iscrowd"]}
+    empty = [label for label, i in zip(dataset.class_labels, dataset.category_ids) if i not in seen]
+    bare = [record.image_id for record in dataset.records if not len(record.boxes)]
+    return finding("classes without a box", empty) + finding("photos without a box", bare, "image {}".format)
+
+
+def _doubled_photos(dataset):
+    entries = collections.defaultdict(list)
+    for record in dataset.records:
+        entries[_file_identity(record.name)].append(record)
+    twice = [records for records in entries.values() if len(records) > 1]
+
+    def in_words(records):
+        images = ", ".join(f"{r.image_id} with {len(r.boxes)} boxes" for r in records[:SHOWN])
+        return f"{records[0].name} (images {images}{', ...' if len(records) > SHOWN else ''})"
+
+    what = "photos are listed twice or more: the boxes of one entry are background in the other"
+    return finding(what, twice, in_words)
+
+
+def _file_identity(name):
+    """Equal for all paths and links to one file; of what is no file, the name."""
+    try:
+        status = os.stat(name)
+    except (OSError, ValueError):
+        return os.path.normpath(name)
+    return status.st_dev, status.st_ino
+
+
+def _doubled_boxes(dataset):
+    seen, again = set(), []
+    for annotation in dataset.coco["annotations"]:
+        key = (annotation["image_id"], annotation["category_id"], annotation["iscrowd"], *annotation["bbox"])
+        if key in seen:
+            again.append(annotation)
+        seen.add(key)
+    return finding(
+        "boxes repeat another of the same photo and class: one at most can be found", again, _in_words
+    )
+
+
+def _doubled_names(dataset):
+    ids = collections.defaultdict(list)
+    for name, category in zip(dataset.class_names, dataset.category_ids):
+        ids[folded(name)].append((name, category))
+    counts = collections.Counter(a["category_id"] for a in dataset.coco["annotations"])
+    shared = [(name, category) for group in ids.values() if len(group) > 1 for name, category in group]
+    what = "classes share a name (capitals, spaces and underscores aside), and are learned apart"
+    return finding(what, shared, lambda pair: f"{pair[0]} (id {pair[1]}, {counts[pair[1]]} boxes)")
+
+
+def _in_words(annotation):
+    box = ", ".join(f"{value:g}" for value in annotation["bbox"])
+    return f"annotation {annotation['id']} of image {annotation['image_id']} ({box})"
