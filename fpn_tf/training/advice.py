@@ -19,8 +19,8 @@ def schedule_findings(train):
     highest = float(np.max(make_schedule(train)(np.arange(train.steps))))
     return [
         f"train.warmup_steps={train.warmup_steps} is more than a third of train.steps={train.steps}: the "
-        f"learning rate reaches {highest:.2g} of {train.peak_learning_rate:g}; expected "
-        f"train.warmup_steps={train.steps // 3} or fewer"
+        f"learning rate reaches {highest:.2g} of {train.peak_learning_rate:g}; expected at "
+        f"most train.warmup_steps={train.steps // 3}"
     ]
 
 

@@ -62,10 +62,11 @@ def prepare(config, model_dir):
     if is_import(newest):  # its number of classes may change
         config = with_classes(config_lib.replace(config, **{"model.num_classes": 0}), dataset)
         check_start(config, newest)
-    else:
+    elif newest is not None:
+        config = with_classes(_with_classes_open(config, model_dir), dataset)
+        _check_resume(config, model_dir)
+    else:  # there is nothing to go on from, whatever a config.json says
         config = with_classes(config, dataset)
-        if newest is not None:  # or there is nothing to go on from, whatever its config says
-            _check_resume(config, model_dir)
     for finding in schedule_findings(settings):
         console.print(f"note: {finding}")
     console.print(
@@ -117,6 +118,13 @@ def check_writable(model_dir):
         raise ConfigError(f"--model_dir={model_dir}: cannot be made ({error.strerror})") from None
     if not os.access(model_dir, os.W_OK):
         raise ConfigError(f"--model_dir={model_dir}: cannot be written to")
+
+
+def _with_classes_open(config, model_dir):
+    """The config without the number of classes that it has of its run: `_check_resume` tells of others."""
+    path = pathlib.Path(model_dir) / "config.json"
+    is_own = path.exists() and config_lib.load(path).model.num_classes == config.model.num_classes
+    return config_lib.replace(config, **{"model.num_classes": 0}) if is_own else config
 
 
 def _check_start(initial_model_dir, model_dir):
