@@ -1,4 +1,4 @@
-"""Keras' own settings under the command: its backend, and the numbers it takes by default.
+"""Keras' own settings: its backend, and under the command the numbers it takes by default.
 
 They come from `KERAS_BACKEND` and from the file keras.json in the user's home, which belong to other
 programs as well: what a run computes must not depend on them. Nothing here imports Keras before its
@@ -14,6 +14,7 @@ import sys
 from fpn_tf.errors import ConfigError
 
 BACKEND = "tensorflow"  # that the command runs on
+BACKENDS = ("tensorflow", "jax", "torch", "numpy", "openvino")  # that Keras knows, by their modules
 FLOAT_TYPES = ("float16", "float32", "float64")  # with others in its file Keras does not start
 IMAGE_FORMATS = ("channels_last", "channels_first")
 
@@ -56,6 +57,18 @@ def check_backend(modes):
         raise ConfigError(
             f"TensorFlow is not installed, and the modes {listed} need it; expected `pip install tensorflow`"
         )
+
+
+def check_startable():
+    """Raises ConfigError where Keras, which does not run yet, could not start: in one line what is absent."""
+    if sys.modules.get("keras") is not None:
+        return
+    name, setting = chosen_backend()
+    if name not in BACKENDS:
+        raise ConfigError(f"{setting}: expected one of Keras' backends, such as tensorflow, jax or torch")
+    if importlib.util.find_spec(name) is None:
+        raise ConfigError(f"{setting}: {name} is not installed; expected it, or another backend")
+    check_file()
 
 
 def check_file():

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+import fpn_tf
 from fpn_tf import build, command, keras_settings, kernels
 from fpn_tf.errors import ConfigError
 from fpn_tf.geometry import selection
@@ -78,6 +79,25 @@ def test_without_tensorflow(home, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(ConfigError, match="TensorFlow is not installed, and the modes a and b need it"):
         keras_settings.check_backend(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        ("theano", "expected one of Keras' backends, such as tensorflow, jax or torch"),
+        ("torch", "torch is not installed; expected it, or another backend"),
+    ],
+)
+def test_a_backend_that_cannot_be_had_is_told_in_python(home, monkeypatch, backend, message):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    path = home(backend=backend)
+    for name in ("FasterRCNN", "load", "evaluate"):
+        with pytest.raises(ConfigError) as caught:
+            getattr(fpn_tf, name)
+        assert str(caught.value) == f"{path}: backend={backend}: {message}"
+    assert fpn_tf.TrainConfig(steps=3).steps == 3  # which needs no Keras
+    home(backend="tensorflow")
+    keras_settings.check_startable()
 
 
 @pytest.mark.parametrize(
