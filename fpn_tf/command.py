@@ -96,9 +96,9 @@ def training_arguments(model_dir):
     """
     given, get_model = config_lib.value_given(OVERRIDES.value, "train.initial_model_dir"), None
     given = None if given is None else files.expanded(given)
-    own = own_config(model_dir, given)
-    if not flags.FLAGS["experiment"].present and own is not None:
-        config = own
+    resumed = config_to_resume(model_dir, given)
+    if not flags.FLAGS["experiment"].present and resumed is not None:
+        config = resumed
     elif not flags.FLAGS["experiment"].present and given:
         config = config_lib.beginning_of(config_lib.load(os.path.join(given, "config.json")))
     else:
@@ -106,12 +106,12 @@ def training_arguments(model_dir):
         config, get_model = experiment.get_config(), getattr(experiment, "get_model", None)
     start = config.train.initial_model_dir if given is None else given
     if start:
-        source = own or config_lib.load(os.path.join(start, "config.json"))
-        config = with_network_told(config, source, start)
+        source = resumed or config_lib.load(os.path.join(start, "config.json"))
+        config = with_network_printed(config, source, start)
     return config_lib.override(config, OVERRIDES.value), get_model
 
 
-def own_config(model_dir, start):
+def config_to_resume(model_dir, start):
     """The Config of the run in a folder; None where there is none, or one that came to no checkpoint.
 
     Args:
@@ -127,7 +127,7 @@ def own_config(model_dir, start):
     return config if goes_on else None
 
 
-def with_network_told(config, source, start):
+def with_network_printed(config, source, start):
     """The config with the network of another Config, that of the run at `start`; changes are printed."""
     changed = config_lib.with_network_of(config, source)
     changes = config_lib.differences(config.model, changed.model)

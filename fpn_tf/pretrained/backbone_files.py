@@ -66,13 +66,13 @@ def load_backbone_weights(backbone, model_config, head_stage=()):
         load_keras_application(backbone, _imagenet(classes[backbone.depth]), head_stage)
         return
     arrays = read_arrays(source)
-    own_config = arrays.pop(CONFIG_ENTRY, None)
+    stored_config = arrays.pop(CONFIG_ENTRY, None)
     body = {name.removeprefix(BODY): array for name, array in arrays.items() if name.startswith(BODY)}
     if detectron.is_source(arrays):
         body = detectron.rename(arrays, prefix="")
         convention = Convention("Detectron's weights", CAFFE2_RESNEXT if backbone.groups > 1 else CAFFE)
-    elif own_config is not None:
-        convention = Convention("its own config", settings_of(config_in(own_config, source).model))
+    elif stored_config is not None:
+        convention = Convention("its own config", settings_of(config_in(stored_config, source).model))
     else:
         body = body or arrays
         convention = convention_of(body)

@@ -54,14 +54,14 @@ def convention_of(arrays):
         return None
     if np.ptp(variance) > 0:
         median = float(np.median(variance))
-        is_caffe, told = median > VARIANCE_BORDER, f"bn1.running_var has a median of {median:.3g}"
+        is_caffe, evidence = median > VARIANCE_BORDER, f"bn1.running_var has a median of {median:.3g}"
     elif np.ptp(gamma) > 0:  # its moments were folded into the factors, as in files made of Caffe2's
         response = _response(kernel, gamma, variance)
-        is_caffe, told = response < RESPONSE_BORDER, f"conv1 and bn1 answer pixels by {response:.2g}"
+        is_caffe, evidence = response < RESPONSE_BORDER, f"conv1 and bn1 answer pixels by {response:.2g}"
     else:
         return None
     pixels = "0..255" if is_caffe else "/ std"
-    return Convention(f"{told}: it was trained on pixels of {pixels}", CAFFE if is_caffe else TORCHVISION)
+    return Convention(f"{evidence}: it was trained on pixels of {pixels}", CAFFE if is_caffe else TORCHVISION)
 
 
 def _response(kernel, gamma, variance):

@@ -123,14 +123,18 @@ def check_writable(model_dir):
 def _with_classes_open(config, model_dir):
     """The config without the number of classes that it has of its run: `_check_resume` tells of others."""
     path = pathlib.Path(model_dir) / "config.json"
-    is_own = path.exists() and config_lib.load(path).model.num_classes == config.model.num_classes
-    return config_lib.replace(config, **{"model.num_classes": 0}) if is_own else config
+    count = config_lib.load(path).model.num_classes if path.exists() else None
+    return (
+        config_lib.replace(config, **{"model.num_classes": 0})
+        if config.model.num_classes == count
+        else config
+    )
 
 
 def _check_start(initial_model_dir, model_dir):
     """Raises ConfigError where a run is to begin with weights of its own: it would go on instead."""
-    start, own = pathlib.Path(initial_model_dir).resolve(), pathlib.Path(model_dir).resolve()
-    if initial_model_dir and own in (start, start.parents[1] if is_checkpoint(start) else None):
+    start, folder = pathlib.Path(initial_model_dir).resolve(), pathlib.Path(model_dir).resolve()
+    if initial_model_dir and folder in (start, start.parents[1] if is_checkpoint(start) else None):
         raise ConfigError(
             f"train.initial_model_dir={initial_model_dir}: is the run's own folder; expected another "
             "--model_dir for the new run"
