@@ -50,7 +50,7 @@ Names are imported at their first use, so that a mistake in a flag is answered b
 import importlib
 import typing
 
-from fpn_tf import registration
+from fpn_tf import keras_settings, registration
 
 __version__ = "0.2.0"
 
@@ -88,6 +88,7 @@ _HOMES = {
     "evaluate": "fpn_tf.evaluation.api",
     "load": "fpn_tf.pretrained.loading",
 }
+_WITHOUT_KERAS = ("fpn_tf.config", "fpn_tf.errors", "fpn_tf.structures")
 _OLD_NAMES = {"MaskProposals": "SegmentProposals"}  # read until the next release
 __all__ = list(_HOMES)
 
@@ -132,6 +133,8 @@ else:  # a type checker that saw it would take any name for one of ours
             name = _OLD_NAMES[name]
         if name not in _HOMES:
             raise AttributeError(f"module 'fpn_tf' has no attribute '{name}'")
+        if _HOMES[name] not in _WITHOUT_KERAS:
+            keras_settings.check_startable()
         return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -228,6 +228,7 @@ def test_an_experiments_own_model_reaches_the_training(folder_config, tmp_path, 
     monkeypatch.setattr(loop, "train", lambda *arguments, get_model: received.append(get_model))
     status, _, errors = main_here("--mode=train", f"--model_dir={tmp_path}/run", "--experiment=mine")
     assert (status, received) == (0, [get_model]), errors
+    config_lib.save(folder_config, tmp_path / "run" / "config.json")  # as the loop does
     # The run's config.json goes on without the experiment.
     status, _, errors = main_here("--mode=train", f"--model_dir={tmp_path}/run")
     assert (status, received) == (0, [get_model, None]), errors

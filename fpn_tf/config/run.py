@@ -8,7 +8,7 @@ import pathlib
 from dataclasses import dataclass, field
 from typing import Self
 
-from fpn_tf.config.network import ModelConfig, check, check_numbers
+from fpn_tf.config.network import ModelConfig, check, check_numbers, expand_home
 
 RESIZES = ("detectron2", "torchvision", "detectron")
 FORMATS = ("auto", "coco", "yolo", "voc", "csv")  # of folders of photos and annotations
@@ -87,6 +87,11 @@ class DataConfig:
     keep_empty: bool = False
     max_bad_fraction: float = 0.01
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        inputs = ("annotations", "images", "proposals")
+        folders = ("folder", "tfds_dir", "root")
+        expand_home(self, *folders, *(f"{s}_{name}" for s in ("train", "eval") for name in inputs))
 
     @property
     def train_sides(self) -> tuple[int, ...]:
@@ -209,6 +214,9 @@ class TrainConfig:
     eval_every: int = 0
     patience: int = 0
 
+    def __post_init__(self) -> None:
+        expand_home(self, "initial_model_dir")
+
     @property
     def peak_learning_rate(self) -> float:
         """The learning rate after warm-up: given, or in proportion to the batch (Goyal et al.)."""
@@ -283,6 +291,9 @@ class EvalConfig:
     short_sides: tuple[int, ...] = ()
     annotations: str = ""
     pictures: int = 8
+
+    def __post_init__(self) -> None:
+        expand_home(self, "annotations")
 
     def validate(self) -> None:
         check_numbers(self, "eval", "batch_size max_detections", 1)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from absl import logging
 
-from fpn_tf import photos
+from fpn_tf import files, photos
 from fpn_tf.data import coco_folder
 from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, unknown_note, used_ids
 from fpn_tf.data.findings import warn_of
@@ -43,7 +43,7 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
 
 def open_scored(model, annotations, images):
     """The Dataset of a COCO-format set in the model's classes; see `evaluate`."""
-    dataset = coco_folder.load(annotations, images)
+    dataset = coco_folder.load(files.expanded(annotations), files.expanded(images))
     notes: tuple[str | None, ...] = ()
     warn_of(dataset, annotations)
     if KINDS[model.kind].has_classes:

@@ -1,11 +1,13 @@
 """The training run: data, steps, checkpoints, evaluations."""
 
 import math
+import pathlib
 
 import tensorflow as tf
 from absl import logging
 
-from fpn_tf.checkpoint import Checkpoints, state_of
+from fpn_tf import config as config_lib
+from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints, state_of
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import open_dataset, training_batches
 from fpn_tf.data.plan import usable_indices
@@ -77,6 +79,8 @@ class _Run:
                 f"--model_dir={model_dir}: the workers find checkpoints of steps {sorted(set(steps))}; "
                 "expected one folder that all of them see"
             )
+        if cluster.is_chief:  # nothing speaks against the run any more
+            config_lib.save(config, pathlib.Path(model_dir) / CONFIG_FILE)
         self.train_step, self.caught = None, []
         self.is_out_of_patience = False
 

@@ -18,7 +18,8 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from fpn_tf.files import path_for_tensorflow
 
-console = rich.console.Console(soft_wrap=True, highlight=False)
+# Names, paths and notes are the user's: no `[b]` or `:car:` in them means anything to us.
+console = rich.console.Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 SHORT = {
     "rpn_objectness_loss": "rpn obj",
@@ -33,11 +34,11 @@ SHORT = {
 def progress_bar(total, done, unit):
     """A rich progress bar with a `status` text field; none where the output is no terminal."""
     columns = (
-        rich.progress.TextColumn("{task.description}"),
+        rich.progress.TextColumn("{task.description}", markup=False),
         rich.progress.BarColumn(bar_width=6),
         rich.progress.TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         rich.progress.TimeRemainingColumn(compact=True),
-        rich.progress.TextColumn("{task.fields[status]}"),
+        rich.progress.TextColumn("{task.fields[status]}", markup=False),  # names of losses are in it
     )
     bar = rich.progress.Progress(
         *columns, console=console, refresh_per_second=2, disable=not console.is_terminal
