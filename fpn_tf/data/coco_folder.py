@@ -10,6 +10,7 @@ import numpy as np
 from fpn_tf import photos
 from fpn_tf.data.categories import in_words
 from fpn_tf.data.dataset import NO_FIELDS, from_coco_dict
+from fpn_tf.data.photo_names import names_on_disk
 from fpn_tf.errors import DataError, PhotoError
 from fpn_tf.files import path_in, read_json
 
@@ -42,6 +43,8 @@ def dataset_of(coco, images, annotations, truth_fields=NO_FIELDS):
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected the photos of {annotations}")
     check(coco, annotations)
+    names = names_on_disk(folder, [image["file_name"] for image in coco["images"]])
+    coco = coco | {"images": [i | {"file_name": name} for i, name in zip(coco["images"], names)]}
 
     def path(image):
         return path_in(folder, image["file_name"])

@@ -79,7 +79,6 @@ def test_a_run_logs_and_checkpoints(trained):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.usefixtures("eagerly")
 def test_a_run_that_was_cut_off_ends_bit_equal(trained, tmp_path):
     config, _, weights = trained
 

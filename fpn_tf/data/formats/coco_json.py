@@ -1,9 +1,7 @@
 """COCO's JSON files in a folder, as COCO, Roboflow, CVAT, Label Studio and LabelMe lay them out."""
 
-import pathlib
-from urllib.parse import unquote
-
 from fpn_tf.data.formats.parts import PhotoSet, part_of
+from fpn_tf.data.photo_names import names_on_disk
 from fpn_tf.errors import DataError
 from fpn_tf.files import read_json
 
@@ -29,33 +27,8 @@ def find(folder):
 
 
 def read(photo_set, class_names=()):
-    """A PhotoSet's ground truth as a COCO dict, with the names that its photos have on the disk."""
-    return with_file_names(read_json(photo_set.annotations), photo_set.images)
-
-
-def with_file_names(coco, folder):
-    """A COCO dict whose `file_name`s are those of the files in a folder, where these are there.
-
-    Exports quote names as addresses, with backslashes, with folders of another machine, or with a prefix.
-    """
-    images = [
-        image | {"file_name": on_disk(folder, image["file_name"])}
-        if isinstance(image, dict) and isinstance(image.get("file_name"), str)
-        else image
-        for image in coco["images"]
-    ]
-    return coco | {"images": images}
-
-
-def on_disk(folder, name):
-    """The name under which a folder has the photo that an export calls `name`; `name` itself without one."""
-    plain = name.replace("\\", "/")
-    decoded = unquote(plain.partition("?")[0])
-    last = pathlib.PurePosixPath(decoded).name
-    for form in (name, plain, decoded, last, last.partition("-")[2]):  # Label Studio: 1a2b3c4d-photo.jpg
-        if form and (pathlib.Path(folder) / form).is_file():
-            return form
-    return name
+    """A PhotoSet's ground truth as a COCO dict, not checked yet; the order of its classes is its own."""
+    return read_json(photo_set.annotations)
 
 
 def _photo_names(path):
@@ -75,12 +48,12 @@ def _photo_names(path):
 
 
 def _images_folder(folder, path, names):
-    """The folder below `folder` that most of some photos are in; the file's own where none is."""
+    """The folder below `folder` that has the most of some photos; the file's own where none has."""
     inside = [p for p in folder.rglob("*") if p.is_dir()]
     nearest = sorted(inside, key=lambda p: (part_of(p.name) != part_of(path.stem), p))
     places = [path.parent, folder, *nearest]
 
     def known(place):
-        return sum((place / on_disk(place, name)).is_file() for name in names)
+        return sum((place / name).is_file() for name in names_on_disk(place, names))
 
     return max(places, key=known)
