@@ -28,6 +28,7 @@ Made, trained and used:
     load              the model of a model_dir, a `.npz` or another library's checkpoint
     batches           one's own photos for `model.fit` and `model.evaluate`
     evaluate          COCO's numbers
+    CocoMetrics       the same after every epoch of `fit`, a callback
     Detections        what `model.detect` gives for a photo
 
 Configured, for `main.py`; `help` of each section tells its keys, defaults, units and bounds:
@@ -56,6 +57,7 @@ __version__ = "0.2.0"
 _HOMES = {
     "BoxHead": "fpn_tf.models.heads.box",
     "BoxStage": "fpn_tf.models.heads.box",
+    "CocoMetrics": "fpn_tf.evaluation.callback",
     "Config": "fpn_tf.config",
     "ConfigError": "fpn_tf.errors",
     "DataConfig": "fpn_tf.config",
@@ -105,6 +107,7 @@ if typing.TYPE_CHECKING:
     from fpn_tf.data.photo_batches import batches
     from fpn_tf.errors import ConfigError, UserError
     from fpn_tf.evaluation.api import evaluate
+    from fpn_tf.evaluation.callback import CocoMetrics
     from fpn_tf.geometry.bilinear_pooling import ROIAlign
     from fpn_tf.geometry.max_pooling import ROIPool
     from fpn_tf.models.backbones.applications import backbone

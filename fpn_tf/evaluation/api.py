@@ -38,14 +38,24 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
     >>> 0 <= metrics["AP"] <= 1, sorted(metrics["per_class"])
     (True, ['blue', 'green', 'red'])
     """
+    return score(model, open_scored(model, annotations, images))
+
+
+def open_scored(model, annotations, images):
+    """The Dataset of a COCO-format set in the model's classes; see `evaluate`."""
     dataset = coco_folder.load(files.expanded(annotations), files.expanded(images))
-    kind = KINDS[model.kind]
     notes: tuple[str | None, ...] = ()
     warn_of(dataset, annotations)
-    if kind.has_classes:
+    if KINDS[model.kind].has_classes:
         dataset, notes = _in_classes_of_model(dataset, model, annotations)
     for note in filter(None, notes):
         logging.warning("%s", note)
+    return dataset
+
+
+def score(model, dataset):
+    """A model's metrics on a Dataset of `open_scored`; see `evaluate`."""
+    kind = KINDS[model.kind]
     results, image_ids = [], []
     for index, record in enumerate(dataset.records):
         try:
