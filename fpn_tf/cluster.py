@@ -142,7 +142,7 @@ def make_cluster(num_replicas=0, batch_size=None):
 
 
 def let_memory_grow(gpus):
-    """Has TensorFlow take a GPU's memory as it needs it; where a notebook has used the GPU it stays as it is."""
+    """Has TensorFlow take the memory of GPUs as it needs it, but for those that a notebook has used before."""
     for gpu in gpus:
         with contextlib.suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(gpu, True)
