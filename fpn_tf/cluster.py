@@ -142,7 +142,7 @@ def make_cluster(num_replicas=0, batch_size=None):
 
 
 def let_memory_grow(gpus):
-    """Has TensorFlow take the memory of GPUs as it needs it, but for those that a notebook has used before."""
+    """Has TensorFlow take GPU memory as it needs it; a GPU that a notebook has used stays as it is."""
     for gpu in gpus:
         with contextlib.suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(gpu, True)
