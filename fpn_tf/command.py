@@ -25,6 +25,7 @@ from fpn_tf import files, keras_settings
 from fpn_tf.command_flags import (
     ANNOTATIONS,
     CHECKPOINT,
+    DATA,
     DETECTIONS,
     EXPERIMENT,
     FAST_RCNN_DIR,
@@ -88,13 +89,24 @@ def experiment_module(name):
     )
 
 
+def experiment_name():
+    """--experiment, or own_photos where --data brings photos and no experiment is named."""
+    brings_photos = DATA.value and not flags.FLAGS["experiment"].present
+    return "own_photos" if brings_photos else EXPERIMENT.value
+
+
+def overrides():
+    """The `dotted.key=value` texts of --params_override, after the one that --data stands for."""
+    return ([f"data.folder={DATA.value}"] if DATA.value else []) + OVERRIDES.value
+
+
 def training_arguments(model_dir):
     """(Config to train with, overrides included; the experiment's `get_model` or None).
 
     Where no experiment is named the config is that of the run in `model_dir`, whose checkpoint tells of
     its parts, or of the run that this one begins with. The latter's network counts in any case.
     """
-    given, get_model = config_lib.value_given(OVERRIDES.value, "train.initial_model_dir"), None
+    given, get_model = config_lib.value_given(overrides(), "train.initial_model_dir"), None
     given = None if given is None else files.expanded(given)
     resumed = config_to_resume(model_dir, given)
     if not flags.FLAGS["experiment"].present and resumed is not None:
@@ -102,13 +114,13 @@ def training_arguments(model_dir):
     elif not flags.FLAGS["experiment"].present and given:
         config = config_lib.beginning_of(config_lib.load(os.path.join(given, "config.json")))
     else:
-        experiment = experiment_module(EXPERIMENT.value)
+        experiment = experiment_module(experiment_name())
         config, get_model = experiment.get_config(), getattr(experiment, "get_model", None)
     start = config.train.initial_model_dir if given is None else given
     if start:
         source = resumed or config_lib.load(os.path.join(start, "config.json"))
         config = with_network_printed(config, source, start)
-    return config_lib.override(config, OVERRIDES.value), get_model
+    return config_lib.override(config, overrides()), get_model
 
 
 def config_to_resume(model_dir, start):
@@ -154,7 +166,7 @@ def checkpoint_arguments(model_dir):
         if flags.FLAGS["checkpoint"].present:
             raise ConfigError(f"--checkpoint={checkpoint}: --model_dir={model_dir} is a checkpoint already")
         folder, checkpoint = folder.parents[1], folder.name
-    return str(folder), OVERRIDES.value, checkpoint
+    return str(folder), overrides(), checkpoint
 
 
 def benchmark_arguments(config):
@@ -238,6 +250,11 @@ def _import_weights(model_dir):
     import_modes().import_weights(WEIGHTS.value, model_dir, OVERRIDES.value)
 
 
+def _convert(model_dir):
+    data_format = config_lib.value_given(overrides(), "data.format") or "auto"
+    import_modes().convert(DATA.value, OUTPUT.value, data_format)
+
+
 def _report(model_dir):
     """For one release: the tables are those of the paper's experiments, not of the library."""
     print("note: --mode=report goes; `python -m experiments.paper.report` prints it", file=sys.stderr)
@@ -253,14 +270,15 @@ class Mode(NamedTuple):
     needs_tensorflow: bool = True
 
 
-INPUTS = ("images", "weights", "detections", "annotations", "rpn_dir", "fast_rcnn_dir", "model_dirs")
+INPUTS = ("data", "images", "weights", "detections", "annotations", "rpn_dir", "fast_rcnn_dir", "model_dirs")
 MODES = {
-    "train_and_eval": Mode(_train_and_eval),
-    "train": Mode(_train),
-    "inspect": Mode(_inspect),
-    "eval": Mode(_eval, optional=("detections", "annotations")),
+    "train_and_eval": Mode(_train_and_eval, optional=("data",)),
+    "train": Mode(_train, optional=("data",)),
+    "inspect": Mode(_inspect, optional=("data",)),
+    "eval": Mode(_eval, optional=("data", "detections", "annotations")),
     "predict": Mode(_predict, ("images=FOLDER_OR_GLOB",)),
-    "propose": Mode(_propose),
+    "propose": Mode(_propose, optional=("data",)),
+    "convert": Mode(_convert, ("data=FOLDER", "output=FOLDER")),
     "join": Mode(_join, ("rpn_dir=DIR", "fast_rcnn_dir=DIR", "model_dir=DIR")),
     "export": Mode(_export),
     "import_weights": Mode(_import_weights, ("weights=FILE", "model_dir=DIR")),
@@ -300,7 +318,7 @@ def dispatch():
     """Calls the function of --mode, with the flags that it takes. Raises: UserError."""
     check_flags(MODE.value)
     experiment_folders()
-    MODES[MODE.value].function(MODEL_DIR.value or f"runs/{EXPERIMENT.value}")
+    MODES[MODE.value].function(MODEL_DIR.value or f"runs/{experiment_name()}")
 
 
 def replace_unprintable():

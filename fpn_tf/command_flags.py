@@ -30,6 +30,11 @@ EXPERIMENT = flags.DEFINE_string(
 )
 MODEL_DIR = _define_path("model_dir", "The run's folder; by default runs/<experiment>.")
 OVERRIDES = flags.DEFINE_multi_string("params_override", [], "A change of the config, dotted.key=value.")
+DATA = _define_path(
+    "data",
+    "The folder of photos and annotations that a run reads: COCO's, YOLO's, Pascal VOC's, a CSV's. The "
+    "experiment is own_photos then, unless another is named.",
+)
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "newest",
@@ -40,7 +45,8 @@ IMAGES = _define_path("images", "The photos that predict reads: a folder, a file
 OUTPUT = _define_path(
     "output",
     "The path that is written. predict: a folder, by default <model_dir>/predictions; "
-    "propose: a file, by default <model_dir>/proposals/<split>.npz; report: a Markdown file.",
+    "propose: a file, by default <model_dir>/proposals/<split>.npz; convert: a folder; "
+    "report: a Markdown file.",
 )
 SPLIT = flags.DEFINE_enum("split", "eval", ("train", "eval"), "The split whose images propose looks at.")
 RPN_DIR = _define_path("rpn_dir", "The folder of the RPN's run that join reads.")
