@@ -123,8 +123,7 @@ def make_cluster(num_replicas=0, batch_size=None):
             late to split the CPU; ClusterError: TF_CONFIG or Slurm's variables are wrong.
     """
     gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
+    let_memory_grow(gpus)
     resolver = _resolver()
     if resolver is not None:
         return _many_workers(resolver, gpus, num_replicas)
@@ -140,6 +139,13 @@ def make_cluster(num_replicas=0, batch_size=None):
     if count == 1:
         return Cluster(tf.distribute.OneDeviceStrategy(devices[0]))
     return Cluster(tf.distribute.MirroredStrategy(devices))
+
+
+def let_memory_grow(gpus):
+    """Has TensorFlow take GPU memory as it needs it; a GPU that a notebook has used stays as it is."""
+    for gpu in gpus:
+        with contextlib.suppress(RuntimeError):
+            tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def _many_workers(resolver, gpus, num_replicas):

@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 from commands import ROOT
 
-from fpn_tf import command, command_flags, modes
+from fpn_tf import cluster, command, command_flags, modes
 from fpn_tf import config as config_lib
 from fpn_tf.errors import ConfigError
 
@@ -240,6 +240,18 @@ def test_every_program_runs_twice_in_one_process(program, monkeypatch, capsys):
         assert ended.value.code == 1
         assert "unexpected: unexpected" in capsys.readouterr().err
     flags.FLAGS.unparse_flags()
+
+
+def test_a_gpu_that_a_notebook_has_used_is_taken_as_it_is(monkeypatch):
+    asked = []
+
+    def too_late(gpu, growth):
+        asked.append(gpu)
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(cluster.tf.config.experimental, "set_memory_growth", too_late)
+    cluster.let_memory_grow(["GPU:0", "GPU:1"])
+    assert asked == ["GPU:0", "GPU:1"]
 
 
 def test_modes_are_called_with_what_the_flags_say(parse, monkeypatch):
