@@ -1,11 +1,12 @@
 """Trains, evaluates, shows and exports detectors. `python main.py --help` lists the flags."""
 
-from absl import app, flags
+from absl import flags
 
-from fpn_tf import command
+from fpn_tf import command, command_flags
 
-flags.adopt_module_key_flags(command)  # --help lists them
+for module in (command, command_flags):
+    flags.adopt_module_key_flags(module)  # --help lists them
 main = command.main
 
 if __name__ == "__main__":
-    app.run(main)
+    command_flags.run_program(main)

@@ -28,6 +28,7 @@ Made, trained and used:
     load              the model of a model_dir, a `.npz` or another library's checkpoint
     batches           one's own photos for `model.fit` and `model.evaluate`
     evaluate          COCO's numbers
+    CocoMetrics       the same after every epoch of `fit`, a callback
     Detections        what `model.detect` gives for a photo
 
 Configured, for `main.py`; `help` of each section tells its keys, defaults, units and bounds:
@@ -49,13 +50,14 @@ Names are imported at their first use, so that a mistake in a flag is answered b
 import importlib
 import typing
 
-from fpn_tf import registration
+from fpn_tf import keras_settings, registration
 
 __version__ = "0.2.0"
 
 _HOMES = {
     "BoxHead": "fpn_tf.models.heads.box",
     "BoxStage": "fpn_tf.models.heads.box",
+    "CocoMetrics": "fpn_tf.evaluation.callback",
     "Config": "fpn_tf.config",
     "ConfigError": "fpn_tf.errors",
     "DataConfig": "fpn_tf.config",
@@ -86,6 +88,7 @@ _HOMES = {
     "evaluate": "fpn_tf.evaluation.api",
     "load": "fpn_tf.pretrained.loading",
 }
+_WITHOUT_KERAS = ("fpn_tf.config", "fpn_tf.errors", "fpn_tf.structures")
 _OLD_NAMES = {"MaskProposals": "SegmentProposals"}  # read until the next release
 __all__ = list(_HOMES)
 
@@ -104,6 +107,7 @@ if typing.TYPE_CHECKING:
     from fpn_tf.data.photo_batches import batches
     from fpn_tf.errors import ConfigError, UserError
     from fpn_tf.evaluation.api import evaluate
+    from fpn_tf.evaluation.callback import CocoMetrics
     from fpn_tf.geometry.bilinear_pooling import ROIAlign
     from fpn_tf.geometry.max_pooling import ROIPool
     from fpn_tf.models.backbones.applications import backbone
@@ -129,6 +133,8 @@ else:  # a type checker that saw it would take any name for one of ours
             name = _OLD_NAMES[name]
         if name not in _HOMES:
             raise AttributeError(f"module 'fpn_tf' has no attribute '{name}'")
+        if _HOMES[name] not in _WITHOUT_KERAS:
+            keras_settings.check_startable()
         return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -32,6 +32,7 @@ WEIGHTS_FILE, TRAINING_FILE = "model.weights.h5", "training.weights.h5"
 DISK_MARGIN = 1.05  # free bytes for a byte of weights: HDF5 adds names and tables
 OPTIMIZER_FILE, CONFIG_FILE, STATE_FILE = "optimizer.npz", "config.json", "state.json"
 PARTS_FILE = "model.json"
+STEP_PREFIX = "step_"  # of a checkpoint's folder, before eight digits
 
 
 class Checkpoints:
@@ -80,13 +81,19 @@ class Checkpoints:
         files.write_json(source / STATE_FILE, state)
 
     def find(self, which="newest"):
-        """The folder of the newest whole checkpoint, or of the best; None if there is none.
+        """The folder of a whole checkpoint; None if there is none.
 
         A damaged one is passed over with a warning.
+
+        Args:
+            which: "newest", "best" by AP, or the one of a step: its number or its folder's name.
         """
-        candidates = reversed(self._step_folders())
-        if which == "best":  # the second is what a kill between two renames leaves
+        if which == "newest":
+            candidates = reversed(self._step_folders())
+        elif which == "best":  # the second is what a kill between two renames leaves
             candidates = [self.folder / "best", _old(self.folder / "best")]
+        else:
+            candidates = [self._folder_of(int(str(which).removeprefix(STEP_PREFIX)))]
         for folder in candidates:
             if not folder.is_dir():
                 continue
@@ -95,11 +102,15 @@ class Checkpoints:
             logging.warning("passed over: %s is damaged", folder)
         return None
 
+    def steps(self):
+        """The steps of all checkpoints, damaged ones included, in order."""
+        return [int(folder.name.removeprefix(STEP_PREFIX)) for folder in self._step_folders()]
+
     def _folder_of(self, step):
-        return self.folder / f"step_{step:08d}"
+        return self.folder / f"{STEP_PREFIX}{step:08d}"
 
     def _step_folders(self):
-        return sorted(self.folder.glob("step_????????"))
+        return sorted(self.folder.glob(f"{STEP_PREFIX}{'[0-9]' * 8}"))
 
     @contextlib.contextmanager
     def _folder_written_whole(self, folder, size):
@@ -241,6 +252,17 @@ def _first(names, count=3):
 def is_import(folder):
     """Whether a checkpoint (or None) holds imported weights, from which nothing was trained yet."""
     return folder is not None and not (folder / OPTIMIZER_FILE).exists()
+
+
+def is_checkpoint(folder):
+    """Whether a folder is that of a checkpoint, whole or not, wherever it lies."""
+    return (pathlib.Path(folder) / STATE_FILE).is_file()
+
+
+def check_whole(folder):
+    """Raises CheckpointError where the folder of a checkpoint is damaged."""
+    if not _is_whole(folder):
+        raise CheckpointError(f"{folder}: is damaged; expected a whole checkpoint")
 
 
 def state_of(folder):

@@ -21,64 +21,31 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from absl import app, flags, logging
 
 from fpn_tf import config as config_lib
+from fpn_tf import files, keras_settings
+from fpn_tf.command_flags import (
+    ANNOTATIONS,
+    CHECKPOINT,
+    DATA,
+    DETECTIONS,
+    EXPERIMENT,
+    FAST_RCNN_DIR,
+    FORMAT,
+    IMAGES,
+    MIN_SCORE,
+    MODEL_DIR,
+    MODEL_DIRS,
+    OUTPUT,
+    OVERRIDES,
+    PRECISIONS,
+    REPEATS,
+    RPN_DIR,
+    SPLIT,
+    TABLE,
+    WEIGHTS,
+)
 from fpn_tf.errors import ConfigError, InterruptedRunError, UserError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-
-EXPERIMENT = flags.DEFINE_string(
-    "experiment", "shapes", "The name of a file in experiments/, without .py, whose config begins a run."
-)
-MODEL_DIR = flags.DEFINE_string("model_dir", None, "The run's folder; by default runs/<experiment>.")
-OVERRIDES = flags.DEFINE_multi_string("params_override", [], "A change of the config, dotted.key=value.")
-CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint",
-    "newest",
-    ("newest", "best"),
-    "The checkpoint that eval, predict, propose and export read: the newest, or the best by AP.",
-)
-IMAGES = flags.DEFINE_string(
-    "images", None, "The photos that predict reads: a folder, a file or a glob pattern."
-)
-OUTPUT = flags.DEFINE_string(
-    "output",
-    None,
-    "The path that is written. predict: a folder, by default <model_dir>/predictions; "
-    "propose: a file, by default <model_dir>/proposals/<split>.npz; report: a Markdown file.",
-)
-SPLIT = flags.DEFINE_enum("split", "eval", ("train", "eval"), "The split whose images propose looks at.")
-RPN_DIR = flags.DEFINE_string("rpn_dir", None, "The folder of the RPN's run that join reads.")
-FAST_RCNN_DIR = flags.DEFINE_string(
-    "fast_rcnn_dir", None, "The folder of the run of a Fast R-CNN on the same trunk that join reads."
-)
-MODEL_DIRS = flags.DEFINE_string("model_dirs", None, "The folders that report reads, as a glob pattern.")
-TABLE = flags.DEFINE_integer("table", None, "The number of the paper's table that report prints.", 1, 6)
-MIN_SCORE = flags.DEFINE_float("min_score", 0.5, "The lowest score that predict draws.", 0.0, 1.0)
-FORMAT = flags.DEFINE_enum(
-    "format",
-    "savedmodel",
-    ("savedmodel", "npz", "torchvision"),
-    "The format that export writes: a SavedModel for TF Serving, an npz for fpn_tf.load, or a state "
-    "dict for torchvision.",
-)
-WEIGHTS = flags.DEFINE_string(
-    "weights",
-    None,
-    "The checkpoint that import_weights reads: of torchvision, Detectron2 or Detectron, or of this project.",
-)
-DETECTIONS = flags.DEFINE_string(
-    "detections", None, "A COCO result file that eval scores against --annotations."
-)
-ANNOTATIONS = flags.DEFINE_string(
-    "annotations", None, "The COCO annotations that eval scores --detections against."
-)
-IMAGE_SIZE = flags.DEFINE_list(
-    "image_size", ["800", "1216"], "The size of benchmark's images: height,width, multiples of 32."
-)
-BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1"], "The batch sizes that benchmark times.")
-PRECISIONS = flags.DEFINE_list(
-    "precisions", ["float32"], "The values of train.precision that benchmark times."
-)
-REPEATS = flags.DEFINE_integer("repeats", 5, "The number of times that benchmark times each stage.", 1)
 
 
 def experiment_folders():
@@ -112,29 +79,74 @@ def experiment_module(name):
         ConfigError: neither folder has that file.
     """
     folders = experiment_folders()
-    files = [folder / f"{name}.py" for folder in folders]
-    if re.fullmatch(r"[\w/]+", name) and any(path.is_file() for path in files):
+    candidates = [folder / f"{name}.py" for folder in folders]
+    if re.fullmatch(r"[\w/]+", name) and any(path.is_file() for path in candidates):
         return importlib.import_module(f"experiments.{name.replace('/', '.')}")
     known = sorted(p.stem for folder in folders for p in folder.glob("*.py") if p.stem != "__init__")
     raise ConfigError(
-        f"--experiment={name}: no such file as {' or '.join(map(str, files))}; "
+        f"--experiment={name}: no such file as {' or '.join(map(str, candidates))}; "
         f"expected one of {', '.join(known) or 'your own, with a function get_config()'}"
     )
+
+
+def experiment_name():
+    """--experiment, or own_photos where --data brings photos and no experiment is named."""
+    brings_photos = DATA.value and not flags.FLAGS["experiment"].present
+    return "own_photos" if brings_photos else EXPERIMENT.value
+
+
+def overrides():
+    """The `dotted.key=value` texts of --params_override, after the one that --data stands for."""
+    return ([f"data.folder={DATA.value}"] if DATA.value else []) + OVERRIDES.value
 
 
 def training_arguments(model_dir):
     """(Config to train with, overrides included; the experiment's `get_model` or None).
 
-    Where a run is to go on and no experiment is named the config is the run's own, and its checkpoint
-    tells of its parts.
+    Where no experiment is named the config is that of the run in `model_dir`, whose checkpoint tells of
+    its parts, or of the run that this one begins with. The latter's network counts in any case.
     """
-    path = os.path.join(model_dir, "config.json")
-    if not flags.FLAGS["experiment"].present and os.path.isfile(path):
-        config, get_model = config_lib.load(path), None
+    given, get_model = config_lib.value_given(overrides(), "train.initial_model_dir"), None
+    given = None if given is None else files.expanded(given)
+    resumed = config_to_resume(model_dir, given)
+    if not flags.FLAGS["experiment"].present and resumed is not None:
+        config = resumed
+    elif not flags.FLAGS["experiment"].present and given:
+        config = config_lib.beginning_of(config_lib.load(os.path.join(given, "config.json")))
     else:
-        experiment = experiment_module(EXPERIMENT.value)
+        experiment = experiment_module(experiment_name())
         config, get_model = experiment.get_config(), getattr(experiment, "get_model", None)
-    return config_lib.override(config, OVERRIDES.value), get_model
+    start = config.train.initial_model_dir if given is None else given
+    if start:
+        source = resumed or config_lib.load(os.path.join(start, "config.json"))
+        config = with_network_printed(config, source, start)
+    return config_lib.override(config, overrides()), get_model
+
+
+def config_to_resume(model_dir, start):
+    """The Config of the run in a folder; None where there is none, or one that came to no checkpoint.
+
+    Args:
+        model_dir: the folder.
+        start: the folder of the run that is to be begun with, "" or None (no override says): a run that
+            began so counts without a checkpoint, too.
+    """
+    path = pathlib.Path(model_dir) / "config.json"
+    if not path.is_file():
+        return None
+    config = config_lib.load(path)
+    goes_on = start in (None, config.train.initial_model_dir) or any(path.parent.glob("checkpoints/step_*"))
+    return config if goes_on else None
+
+
+def with_network_printed(config, source, start):
+    """The config with the network of another Config, that of the run at `start`; changes are printed."""
+    changed = config_lib.with_network_of(config, source)
+    changes = config_lib.differences(config.model, changed.model)
+    if changes:
+        texts = ", ".join(f"model.{key} {old} -> {new}" for key, (old, new) in changes.items())
+        print(f"note: the network is that of {start}: {texts}")
+    return changed
 
 
 def training_config(model_dir):
@@ -143,8 +155,18 @@ def training_config(model_dir):
 
 
 def checkpoint_arguments(model_dir):
-    """(model_dir, overrides, checkpoint): the first arguments of every mode that reads a checkpoint."""
-    return model_dir, OVERRIDES.value, CHECKPOINT.value
+    """(model_dir, overrides, checkpoint): the first arguments of every mode that reads a checkpoint.
+
+    The folder of a checkpoint as --model_dir stands for its run and that checkpoint.
+    """
+    folder, checkpoint = pathlib.Path(model_dir), CHECKPOINT.value
+    if not re.fullmatch(r"newest|best|(step_)?\d+", checkpoint):
+        raise ConfigError(f"--checkpoint={checkpoint}: expected newest, best or the number of a step")
+    if folder.parent.name == "checkpoints" and (folder / "state.json").is_file():
+        if flags.FLAGS["checkpoint"].present:
+            raise ConfigError(f"--checkpoint={checkpoint}: --model_dir={model_dir} is a checkpoint already")
+        folder, checkpoint = folder.parents[1], folder.name
+    return str(folder), overrides(), checkpoint
 
 
 def benchmark_arguments(config):
@@ -165,7 +187,10 @@ def benchmark_arguments(config):
 
 
 def import_modes():
-    """fpn_tf.modes, and with it TensorFlow."""
+    """fpn_tf.modes, and with it Keras and TensorFlow. Raises: ConfigError, where they cannot start."""
+    keras_settings.check_backend([name for name, mode in MODES.items() if mode.needs_tensorflow])
+    keras_settings.check_file()
+    keras_settings.settle()
     from fpn_tf import modes
     from fpn_tf.kernels import malloc
 
@@ -225,6 +250,11 @@ def _import_weights(model_dir):
     import_modes().import_weights(WEIGHTS.value, model_dir, OVERRIDES.value)
 
 
+def _convert(model_dir):
+    data_format = config_lib.value_given(overrides(), "data.format") or "auto"
+    import_modes().convert(DATA.value, OUTPUT.value, data_format)
+
+
 def _report(model_dir):
     """For one release: the tables are those of the paper's experiments, not of the library."""
     print("note: --mode=report goes; `python -m experiments.paper.report` prints it", file=sys.stderr)
@@ -236,35 +266,59 @@ class Mode(NamedTuple):
 
     function: Callable[[str], None]  # of the model_dir
     required: tuple[str, ...] = ()  # the flags that it cannot do without, each with its value's form
+    optional: tuple[str, ...] = ()  # those of INPUTS that it can do without
+    needs_tensorflow: bool = True
 
 
+INPUTS = ("data", "images", "weights", "detections", "annotations", "rpn_dir", "fast_rcnn_dir", "model_dirs")
 MODES = {
-    "train_and_eval": Mode(_train_and_eval),
-    "train": Mode(_train),
-    "inspect": Mode(_inspect),
-    "eval": Mode(_eval),
+    "train_and_eval": Mode(_train_and_eval, optional=("data",)),
+    "train": Mode(_train, optional=("data",)),
+    "inspect": Mode(_inspect, optional=("data",)),
+    "eval": Mode(_eval, optional=("data", "detections", "annotations")),
     "predict": Mode(_predict, ("images=FOLDER_OR_GLOB",)),
-    "propose": Mode(_propose),
+    "propose": Mode(_propose, optional=("data",)),
+    "convert": Mode(_convert, ("data=FOLDER", "output=FOLDER")),
     "join": Mode(_join, ("rpn_dir=DIR", "fast_rcnn_dir=DIR", "model_dir=DIR")),
     "export": Mode(_export),
     "import_weights": Mode(_import_weights, ("weights=FILE", "model_dir=DIR")),
     "benchmark": Mode(_benchmark),
-    "report": Mode(_report, ("model_dirs=GLOB", "table=1..6")),
+    "report": Mode(_report, ("model_dirs=GLOB", "table=1..6"), needs_tensorflow=False),
 }
 MODE = flags.DEFINE_enum(
     "mode", "train_and_eval", tuple(MODES), "The work to do; docs/commands.md describes each."
 )
 
 
-def dispatch():
-    """Calls the function of --mode, with the flags that it takes. Raises: UserError."""
-    mode = MODES[MODE.value]
+def flags_of(mode):
+    """The names of the flags that a Mode reads for itself."""
+    return [flag.partition("=")[0] for flag in mode.required] + list(mode.optional)
+
+
+def check_flags(name):
+    """Refuses a --mode that lacks a flag, or that would pass over what it is given to read.
+
+    Raises:
+        ConfigError: names the flags.
+    """
+    mode = MODES[name]
     if not all(flags.FLAGS[flag.partition("=")[0]].value for flag in mode.required):
         *first, last = (f"--{flag}" for flag in mode.required)
         expected = f"{', '.join(first)} and {last}" if first else last
-        raise ConfigError(f"--mode={MODE.value}: expected {expected}")
+        raise ConfigError(f"--mode={name}: expected {expected}")
+    for flag in INPUTS:
+        if flags.FLAGS[flag].value and flag not in flags_of(mode):
+            others = " or ".join(f"--mode={other}" for other in MODES if flag in flags_of(MODES[other]))
+            raise ConfigError(
+                f"--{flag}={flags.FLAGS[flag].value}: --mode={name} does not read it; expected {others}"
+            )
+
+
+def dispatch():
+    """Calls the function of --mode, with the flags that it takes. Raises: UserError."""
+    check_flags(MODE.value)
     experiment_folders()
-    mode.function(MODEL_DIR.value or f"runs/{EXPERIMENT.value}")
+    MODES[MODE.value].function(MODEL_DIR.value or f"runs/{experiment_name()}")
 
 
 def replace_unprintable():

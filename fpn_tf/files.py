@@ -13,6 +13,14 @@ import zlib
 from fpn_tf.errors import DataError
 
 
+def expanded(path):
+    """A path as text, a leading `~` or `~user` replaced by that home folder.
+
+    A shell does it for a word that begins so, but not behind `--flag=`.
+    """
+    return os.path.expanduser(os.fspath(path))
+
+
 @contextlib.contextmanager
 def written_whole(path):
     """Yields a path to write to; on success it takes the place of `path` in one step."""

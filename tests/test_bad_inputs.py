@@ -160,7 +160,7 @@ CASES = {
         ["data.train_annotations=", "data.train_images=", "data.tfds_name=no_such_set"],
         "data.tfds_name=no_such_set",
     ),
-    "no run": (nothing, ["--mode=eval", NEW], [], "new/config.json: no such file"),
+    "no run": (nothing, ["--mode=eval", NEW], [], "new: no such folder; expected a model_dir"),
     "config is no JSON": (
         text("{tmp}/new/config.json", b"{"),
         ["--mode=eval", NEW],
@@ -178,6 +178,36 @@ CASES = {
         ["--mode=eval", "--model_dir={tmp}/cut"],
         [],
         "cut/checkpoints: holds no whole checkpoint (newest)",
+    ),
+    "no such step": (
+        nothing,
+        ["--mode=predict", OLD, "--checkpoint=7", "--images={root}/images"],
+        [],
+        "run/checkpoints: holds no whole checkpoint (7); the steps there are: 2",
+    ),
+    "checkpoint of no form": (
+        nothing,
+        ["--mode=eval", OLD, "--checkpoint=last"],
+        [],
+        "--checkpoint=last: expected newest, best or the number of a step",
+    ),
+    "data of another mode": (
+        nothing,
+        ["--mode=train", NEW, "--images={root}/images"],
+        [],
+        "images: --mode=train does not read it; expected --mode=predict",
+    ),
+    "data that would not be read": (
+        nothing,
+        ["--mode=inspect", NEW],
+        ["data.root={root}"],
+        "data: the train split would be read from data.tfds_name=shapes; expected data.train_annotations",
+    ),
+    "start from itself": (
+        nothing,
+        ["--mode=train", OLD],
+        ["train.initial_model_dir={run}"],
+        "run: is the run's own folder; expected another --model_dir",
     ),
     "no best": (nothing, ["--mode=export", OLD, "--checkpoint=best"], [], "no whole checkpoint (best)"),
     "override of the network": (
@@ -496,7 +526,7 @@ CASES = {
         nothing,
         [*TRAIN, NEW],
         ["train.initial_model_dir={tmp}/none"],
-        "none/config.json: no such file",
+        "none: no such folder; expected a model_dir",
     ),
     "start from another shape": (
         nothing,

@@ -120,6 +120,27 @@ def test_evaluate_gives_cocos_numbers(model, photos):
     assert set(metrics["per_class"]) == {"red", "green", "blue"}
 
 
+@pytest.mark.usefixtures("eagerly")
+def test_cocos_numbers_are_among_the_logs_of_fit(model, photos, tmp_path):
+    """And the callbacks after it can watch them."""
+    again = keras.models.clone_model(model)
+    again.set_weights(model.get_weights())
+    again.compile(keras.optimizers.SGD(0.0))
+    batches = fpn_tf.batches(
+        photos / "annotations.json", photos / "images", batch_size=6, preprocessor=again.preprocessor
+    )
+    path = tmp_path / "best.keras"
+    callbacks = [
+        fpn_tf.CocoMetrics(photos / "annotations.json", photos / "images"),
+        keras.callbacks.ModelCheckpoint(path, monitor="AP", mode="max", save_best_only=True),
+    ]
+    history = again.fit(batches, epochs=1, verbose=0, callbacks=callbacks).history
+    metrics = fpn_tf.evaluate(model, photos / "annotations.json", photos / "images")
+    assert history["AP"] == [pytest.approx(metrics["AP"], abs=1e-6)]
+    assert history["AP/red"] == [pytest.approx(metrics["per_class"]["red"], abs=1e-6)]
+    assert path.is_file()
+
+
 def test_evaluate_of_perfect_detections_is_one(model, photos, monkeypatch):
     """The classes 1..K of a model without ids are the file's categories in their order."""
     from fpn_tf.data import coco_folder

@@ -10,18 +10,18 @@ import sys
 from absl import app, flags
 
 from experiments.paper.tables import print_table
+from fpn_tf.command_flags import MODEL_DIRS, OUTPUT, TABLE, run_program
 from fpn_tf.errors import UserError
 
-MODEL_DIRS = flags.DEFINE_string(
-    "model_dirs", None, "The folders of the runs, as a glob pattern.", required=True
-)
-TABLE = flags.DEFINE_integer("table", None, "The number of the paper's table.", 1, 6, required=True)
-OUTPUT = flags.DEFINE_string("output", None, "The path of the Markdown file to write.")
+for name in ("model_dirs", "table", "output"):
+    flags.declare_key_flag(name)  # --help lists them
 
 
 def main(arguments):
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected: {' '.join(arguments[1:])}")
+    if not (MODEL_DIRS.value and TABLE.value):
+        raise app.UsageError("expected --model_dirs=GLOB and --table=1..6")
     try:
         print_table(MODEL_DIRS.value, TABLE.value, OUTPUT.value)
     except UserError as error:
@@ -29,4 +29,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main)

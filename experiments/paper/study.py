@@ -20,6 +20,7 @@ from absl import app, flags
 from experiments.paper import tables
 from experiments.paper.recipes import EXPERIMENTS, ROWS, RUNS, config_of, needs
 from fpn_tf import files
+from fpn_tf.command_flags import OVERRIDES, run_program
 from fpn_tf.errors import DataError
 
 SMALL = {
@@ -60,14 +61,24 @@ SMALL_TABLES = ("table1", "table2", "table3", "table5_r50", "table6")
 DISTINCT_ROWS = [row for row in ROWS if row not in tables.SAME_RUN]
 SMALL_ROWS = [row for row in DISTINCT_ROWS if row.startswith(SMALL_TABLES)]
 
+AGAIN = {"allow_override": True}  # a notebook may run this file a second time
 NAMES = flags.DEFINE_list(
-    "rows", None, f"The rows to run, of {', '.join(ROWS)}; by default all (small: {len(SMALL_ROWS)})."
+    "rows",
+    None,
+    f"The rows to run, of {', '.join(ROWS)}; by default all (small: {len(SMALL_ROWS)}).",
+    **AGAIN,
 )
-SCALE = flags.DEFINE_enum("scale", "paper", ("paper", "small"), "The size of a row: the paper's, or minutes.")
-SEEDS = flags.DEFINE_list("seeds", None, "The values of train.seed; by default 0 (small: 0, 1 and 2).")
-DATA_ROOT = flags.DEFINE_string("data_root", "", "The folder that holds COCO.")
-FOLDER = flags.DEFINE_string("folder", None, f"The runs' folder; by default {RUNS} (small: {RUNS}_small).")
-OVERRIDES = flags.DEFINE_multi_string("params_override", [], "A change of all configs, dotted.key=value.")
+SCALE = flags.DEFINE_enum(
+    "scale", "paper", ("paper", "small"), "The size of a row: the paper's, or minutes.", **AGAIN
+)
+SEEDS = flags.DEFINE_list(
+    "seeds", None, "The values of train.seed; by default 0 (small: 0, 1 and 2).", **AGAIN
+)
+DATA_ROOT = flags.DEFINE_string("data_root", "", "The folder that holds COCO.", **AGAIN)
+FOLDER = flags.DEFINE_string(
+    "folder", None, f"The runs' folder; by default {RUNS} (small: {RUNS}_small).", **AGAIN
+)
+flags.declare_key_flag("params_override")
 
 
 def overrides_of(row, folder, seed):
@@ -129,7 +140,7 @@ def main(arguments):
     unknown = sorted(set(rows) - set(ROWS))
     if unknown:
         raise app.UsageError(f"--rows={unknown[0]}: expected rows among {', '.join(ROWS)}")
-    folder = pathlib.Path(FOLDER.value or (f"{RUNS}_small" if small else RUNS))
+    folder = pathlib.Path(FOLDER.value or (f"{RUNS}_small" if small else RUNS)).expanduser()
     for seed in map(int, SEEDS.value or ((0, 1, 2) if small else (0,))):
         for row in rows:
             run(row, folder / f"seed{seed}" if small else folder, seed)
@@ -139,4 +150,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main)

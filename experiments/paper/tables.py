@@ -147,12 +147,12 @@ def print_table(pattern, number, output=None):
     Raises:
         ConfigError: none of the folders is a run, or none is scored.
     """
-    lines = table_lines(number, scored_runs(pattern))
-    console = rich.console.Console(soft_wrap=True, highlight=False)
+    lines = table_lines(number, scored_runs(files.expanded(pattern)))
+    console = rich.console.Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.print(as_text(number, lines))
     markdown = as_markdown(number, lines)
     if output:
-        files.write_text(output, markdown)
+        files.write_text(files.expanded(output), markdown)
         console.print(f"written: {output}")
     else:
         print(markdown)

@@ -3,7 +3,17 @@
 This package imports neither Keras nor TensorFlow: a mistake is answered before they start.
 """
 
-from fpn_tf.config.edit import differences, from_dict, load, override, replace, save, to_dict
+from fpn_tf.config.beginning import TUNABLE, beginning_of, with_network_of
+from fpn_tf.config.edit import (
+    differences,
+    from_dict,
+    load,
+    override,
+    replace,
+    save,
+    to_dict,
+    value_given,
+)
 from fpn_tf.config.network import PIXELS, ModelConfig, ROIConfig, RPNConfig, SegmentConfig, check
 from fpn_tf.config.run import PARTS, Config, DataConfig, EvalConfig, TrainConfig
 from fpn_tf.errors import ConfigError
@@ -11,6 +21,7 @@ from fpn_tf.errors import ConfigError
 __all__ = [
     "PARTS",
     "PIXELS",
+    "TUNABLE",
     "Config",
     "ConfigError",
     "DataConfig",
@@ -20,6 +31,7 @@ __all__ = [
     "RPNConfig",
     "SegmentConfig",
     "TrainConfig",
+    "beginning_of",
     "check",
     "differences",
     "from_dict",
@@ -28,4 +40,6 @@ __all__ = [
     "replace",
     "save",
     "to_dict",
+    "value_given",
+    "with_network_of",
 ]

@@ -9,6 +9,7 @@ import typing
 from fpn_tf import files
 from fpn_tf.catalogue import APPLICATIONS
 from fpn_tf.config import old_names
+from fpn_tf.config.data_sources import check_given
 from fpn_tf.config.network import PIXELS, check
 from fpn_tf.config.run import Config
 from fpn_tf.errors import ConfigError
@@ -86,13 +87,28 @@ def override(config, assignments):
         assignments: e.g. `["train.steps=10", "data.train_short_sides=640,800"]`.
 
     Raises:
-        ConfigError: an unknown key, a wrong type or a bad value, in one line.
+        ConfigError: an unknown key, a wrong type or a bad value, or data that would not be read, in one
+            line.
     """
+    for key, value in _pairs(assignments):
+        config = replace(config, **{key: value})
+    config.validate()
+    check_given(config.data, [old_names.today(key, value)[0] for key, value in _pairs(assignments)])
+    return config
+
+
+def value_given(assignments, key):
+    """The text that `dotted.key=value` texts give a key at last; None where they do not name it."""
+    values = [value for name, value in _pairs(assignments) if old_names.today(name, value)[0] == key]
+    return values[-1] if values else None
+
+
+def _pairs(assignments):
+    """Yields (key, value) of `dotted.key=value` texts."""
     for text in assignments:
         key, equals, value = text.partition("=")
         check(equals, f"--params_override={text}: expected dotted.key=value")
-        config = replace(config, **{key.strip(): value.strip()})
-    return config.validate()
+        yield key.strip(), value.strip()
 
 
 def to_dict(config):
@@ -127,18 +143,29 @@ def load(path):
     """Reads a `config.json`.
 
     Raises:
-        ConfigError: the file is absent, is no JSON, or holds a bad value.
+        ConfigError: the file or its folder is absent, it is no JSON, or holds a bad value.
     """
+    path = pathlib.Path(files.expanded(path))
+    if not path.is_file():
+        raise ConfigError(_absence(path))
     try:
-        values = files.json_of(pathlib.Path(path).read_bytes())
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; expected the config.json of a model_dir") from None
+        values = files.json_of(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; expected the config.json of a model_dir") from None
     except ValueError as error:
         raise ConfigError(f"{path}: not valid JSON ({error})") from None
     try:
         return from_dict(values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def _absence(path):
+    """What is wrong with a path that is no file, in words."""
+    expected = "expected a model_dir, or the folder of one of its checkpoints"
+    if path.parent.is_dir():
+        return f"{path}: no such file; {expected}, with its config.json"
+    return f"{path.parent}: {'is a file' if path.parent.exists() else 'no such folder'}; {expected}"
 
 
 def differences(old, new):

@@ -1,7 +1,9 @@
 """The configuration of the network: every key with its default, unit and bounds."""
 
+import os
 from dataclasses import dataclass, field
 
+from fpn_tf import files
 from fpn_tf.catalogue import APPLICATIONS, BACKBONES, NECKS
 from fpn_tf.errors import ConfigError
 
@@ -39,6 +41,19 @@ def check_numbers(
         value = getattr(section, name)
         holds = lowest <= value and (highest is None or value <= highest)
         check(holds, f"{prefix}.{name}={value}: expected {expected}")
+
+
+def expand_home(section: object, *names: str) -> None:
+    """Replaces the leading `~` of paths in a section, of a flag or of a file in experiments/ alike.
+
+    Args:
+        section: a dataclass of the config that is being made.
+        names: of its keys that are paths.
+    """
+    for name in names:
+        path = getattr(section, name)
+        if isinstance(path, str | os.PathLike):  # or a mistake that `validate` tells
+            object.__setattr__(section, name, files.expanded(path))
 
 
 @dataclass(frozen=True)
@@ -277,6 +292,9 @@ class ModelConfig:
     rpn: RPNConfig = field(default_factory=RPNConfig)
     roi: ROIConfig = field(default_factory=ROIConfig)
     segment: SegmentConfig = field(default_factory=SegmentConfig)
+
+    def __post_init__(self) -> None:
+        expand_home(self, "backbone_weights")
 
     @property
     def anchors_per_cell(self) -> int:

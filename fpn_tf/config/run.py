@@ -8,7 +8,7 @@ import pathlib
 from dataclasses import dataclass, field
 from typing import Self
 
-from fpn_tf.config.network import ModelConfig, check, check_numbers
+from fpn_tf.config.network import ModelConfig, check, check_numbers, expand_home
 
 RESIZES = ("detectron2", "torchvision", "detectron")
 FORMATS = ("auto", "coco", "yolo", "voc", "csv")  # of folders of photos and annotations
@@ -87,6 +87,11 @@ class DataConfig:
     keep_empty: bool = False
     max_bad_fraction: float = 0.01
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        inputs = ("annotations", "images", "proposals")
+        folders = ("folder", "tfds_dir", "root")
+        expand_home(self, *folders, *(f"{s}_{name}" for s in ("train", "eval") for name in inputs))
 
     @property
     def train_sides(self) -> tuple[int, ...]:
@@ -169,6 +174,7 @@ class TrainConfig:
         keep_checkpoints: the newest, at least 1; the best by AP is kept besides.
         keep_every: steps, 0 or more, a multiple of checkpoint_every: those checkpoints are kept too; 0: none.
         eval_every: steps, 0 or more; 0: only at the end.
+        patience: evaluations without a better AP that end the run, 0 or more; 0: none do. Needs eval_every.
 
     Example:
 
@@ -206,6 +212,10 @@ class TrainConfig:
     keep_checkpoints: int = 3
     keep_every: int = 0
     eval_every: int = 0
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        expand_home(self, "initial_model_dir")
 
     @property
     def peak_learning_rate(self) -> float:
@@ -217,11 +227,15 @@ class TrainConfig:
     def validate(self) -> None:
         counts = "steps batch_size accumulation_steps log_every checkpoint_every keep_checkpoints"
         check_numbers(self, "train", counts, 1)
-        counts = "num_replicas warmup_steps eval_every seed keep_every max_restores"
+        counts = "num_replicas warmup_steps eval_every seed keep_every max_restores patience"
         check_numbers(self, "train", f"{counts} weight_decay clip_norm", 0)
         check(
             self.peak_learning_rate > 0,
             f"train.learning_rate={self.peak_learning_rate}: expected a positive number",
+        )
+        check(
+            not self.patience or self.eval_every > 0,
+            f"train.patience={self.patience}: expected train.eval_every above 0 as well",
         )
         check(0 <= self.momentum < 1, f"train.momentum={self.momentum}: expected 0 or more, below 1")
         check(0 <= self.ema_decay < 1, f"train.ema_decay={self.ema_decay}: expected 0 or more, below 1")
@@ -277,6 +291,9 @@ class EvalConfig:
     short_sides: tuple[int, ...] = ()
     annotations: str = ""
     pictures: int = 8
+
+    def __post_init__(self) -> None:
+        expand_home(self, "annotations")
 
     def validate(self) -> None:
         check_numbers(self, "eval", "batch_size max_detections", 1)

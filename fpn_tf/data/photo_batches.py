@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from absl import logging
 
+from fpn_tf import files
 from fpn_tf.config import DataConfig
 from fpn_tf.data import coco_folder
 from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, used_ids
@@ -66,7 +67,8 @@ def batches(
         if not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name}={value!r}: expected a whole number of at least {least}")
     preprocessor = Preprocessor() if preprocessor is None else preprocessor
-    dataset = coco_folder.load(annotations, photos, truth_fields or {})
+    paths = files.expanded(annotations), files.expanded(photos)
+    dataset = coco_folder.load(*paths, truth_fields or {})
     warn_of(dataset, annotations)
     if preprocessor.category_ids:
         dataset = numbered_by(dataset, preprocessor, annotations)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from absl import logging
 
-from fpn_tf import photos
+from fpn_tf import files, photos
 from fpn_tf.data import coco_folder
 from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, unknown_note, used_ids
 from fpn_tf.data.findings import warn_of
@@ -38,13 +38,24 @@ def evaluate(model: keras.Model, annotations: FilePath, images: FilePath) -> dic
     >>> 0 <= metrics["AP"] <= 1, sorted(metrics["per_class"])
     (True, ['blue', 'green', 'red'])
     """
-    dataset, kind = coco_folder.load(annotations, images), KINDS[model.kind]
+    return score(model, open_scored(model, annotations, images))
+
+
+def open_scored(model, annotations, images):
+    """The Dataset of a COCO-format set in the model's classes; see `evaluate`."""
+    dataset = coco_folder.load(files.expanded(annotations), files.expanded(images))
     notes: tuple[str | None, ...] = ()
     warn_of(dataset, annotations)
-    if kind.has_classes:
+    if KINDS[model.kind].has_classes:
         dataset, notes = _in_classes_of_model(dataset, model, annotations)
     for note in filter(None, notes):
         logging.warning("%s", note)
+    return dataset
+
+
+def score(model, dataset):
+    """A model's metrics on a Dataset of `open_scored`; see `evaluate`."""
+    kind = KINDS[model.kind]
     results, image_ids = [], []
     for index, record in enumerate(dataset.records):
         try:

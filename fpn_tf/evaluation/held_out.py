@@ -37,7 +37,7 @@ def as_scored(dataset, config):
             wrong or do not have the data set's images.
     """
     data, official = config.data, config.eval.annotations
-    key = "eval_annotations" if data.eval_annotations else "tfds_name"
+    key = next(key for key in ("folder", "eval_annotations", "tfds_name") if getattr(data, key))
     source = f"data.{key}={getattr(data, key)}"
     truth = _official_truth(official, dataset, data.segments) if official else None
     notes = []

@@ -105,7 +105,7 @@ class ROIAlign(Pooler):
 
     def pool(self, maps: dict[int, Array], boxes: Array, levels: Array) -> Array:
         if self.inclusive:
-            boxes = boxes - keras.ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0])
+            boxes = boxes - keras.ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0], "float32")
         return roi_align(maps, boxes, levels, self.output_size, self.sampling_ratio, self.aligned)
 
     def get_config(self):
@@ -307,4 +307,4 @@ def _samples_on_map(bin_start, bin_side, count, size):
         [bins, 2 * (size + 1)] float32.
     """
     before_map = ops.floor((-1.0 - bin_start) / ops.maximum(bin_side, 1e-6) * count - 0.5)
-    return ops.cast(ops.arange(2 * (size + 1)), "float32") + ops.clip(before_map, 0.0, 1e9)
+    return ops.cast(ops.arange(2 * (size + 1), dtype="int32"), "float32") + ops.clip(before_map, 0.0, 1e9)

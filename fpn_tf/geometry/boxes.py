@@ -153,8 +153,8 @@ def anchor_grid(feature_size, stride, cell_anchors):
     """
     height, width = feature_size
     down, right = stride if isinstance(stride, tuple) else (stride, stride)
-    y = ops.cast(ops.arange(height), "float32") * ops.cast(down, "float32")
-    x = ops.cast(ops.arange(width), "float32") * ops.cast(right, "float32")
+    y = ops.cast(ops.arange(height, dtype="int32"), "float32") * ops.cast(down, "float32")
+    x = ops.cast(ops.arange(width, dtype="int32"), "float32") * ops.cast(right, "float32")
     y, x = ops.meshgrid(y, x, indexing="ij")
     shifts = ops.stack([x, y, x, y], axis=-1)  # [H, W, 4]
     grid = shifts[:, :, None, :] + ops.convert_to_tensor(cell_anchors, "float32")

@@ -55,7 +55,7 @@ def nms(boxes, scores, valid, iou_threshold, max_output):
         Where `kept` is False the index is 0.
     """
     boxes, scores = ops.cast(boxes, "float32"), ops.cast(scores, "float32")
-    slots = ops.arange(max_output)
+    slots = ops.arange(max_output, dtype="int32")
 
     def take_best(slot, alive, indices, kept):
         best = ops.cast(ops.argmax(ops.where(alive, scores, -float("inf")), axis=1), "int32")  # [B]
@@ -97,7 +97,7 @@ def _wrapped(x):
 
 def uniform_noise(seeds, count, stream):
     """Noise in [0, 1) for the numbers 0, 1, ... count - 1 of each seed: [B, count], see `noise_of`."""
-    return noise_of(ops.arange(count)[None], seeds, stream)
+    return noise_of(ops.arange(count, dtype="int32")[None], seeds, stream)
 
 
 def noise_of(numbers, seeds, stream):

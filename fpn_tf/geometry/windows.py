@@ -19,8 +19,8 @@ def window_grid(map_sizes, canonical_sizes, padding):
     centers, scales, strides, sizes = [], [], [], []
     for canonical in canonical_sizes:
         for level, (height, width) in map_sizes.items():
-            y = (ops.cast(ops.arange(height), "float32") + 0.5) * 2.0**level
-            x = (ops.cast(ops.arange(width), "float32") + 0.5) * 2.0**level
+            y = (ops.cast(ops.arange(height, dtype="int32"), "float32") + 0.5) * 2.0**level
+            x = (ops.cast(ops.arange(width, dtype="int32"), "float32") + 0.5) * 2.0**level
             y, x = ops.meshgrid(y, x, indexing="ij")
             centers.append(ops.reshape(ops.stack([x, y], axis=-1), [-1, 2]))
             ones = ops.ones_like(centers[-1][:, 0])

@@ -28,7 +28,7 @@ def _nms_of_row(boxes, scores, valid, iou_threshold, max_output, chunk):
     """`nms` of boxes [N, 4], scores [N], valid [N] -> (indices [M], kept [M])."""
     order, alive = _by_falling_score(scores, valid, chunk)  # [N'], N' a multiple of the chunk
     sorted_boxes = ops.take(boxes, order, axis=0)  # [N', 4]
-    slots = ops.arange(max_output)  # of the output, [M]
+    slots = ops.arange(max_output, dtype="int32")  # of the output, [M]
 
     def unfinished(start, count, indices, kept_boxes):
         return ops.logical_and(start < order.shape[0], count < max_output)
@@ -49,7 +49,7 @@ def _nms_of_row(boxes, scores, valid, iou_threshold, max_output, chunk):
         return start + chunk, count, indices, kept_boxes
 
     zero = ops.convert_to_tensor(0, "int32")
-    nothing_kept = (zero, zero, ops.zeros([max_output], "int32"), ops.zeros([max_output, 4]))
+    nothing_kept = (zero, zero, ops.zeros([max_output], "int32"), ops.zeros([max_output, 4], "float32"))
     _, count, indices, _ = ops.while_loop(unfinished, take_chunk, nothing_kept)
     return indices, slots < count
 
@@ -60,7 +60,7 @@ def _by_falling_score(scores, valid, chunk):
     padded = -(-count // chunk) * chunk
     order = ops.argsort(ops.where(valid, -scores, float("inf")))  # stable: ties by lower index
     order = ops.pad(ops.cast(order, "int32"), [[0, padded - count]])
-    return order, ops.take(valid, order) & (ops.arange(padded) < count)
+    return order, ops.take(valid, order) & (ops.arange(padded, dtype="int32") < count)
 
 
 def _survivors(boxes, alive, iou_threshold):
@@ -69,7 +69,7 @@ def _survivors(boxes, alive, iou_threshold):
     They are the fixed point of "alive, unless overlapped by a survivor of higher score", reached in a few
     rounds, because each settles at least one more box.
     """
-    rank = ops.arange(boxes.shape[0])
+    rank = ops.arange(boxes.shape[0], dtype="int32")
     beats = (pairwise_iou(boxes, boxes) > iou_threshold) & (rank[:, None] < rank)
 
     def changed(survives, before):

@@ -62,7 +62,7 @@ def _table_of_maxima(feature, y_powers, x_powers):
 def _maximum_with_shifted(x, axis, step):
     """Each cell's maximum with the cell `step` further along an axis, or with the last one."""
     size = x.shape[axis]
-    shifted = ops.minimum(ops.arange(size) + step, size - 1)
+    shifted = ops.minimum(ops.arange(size, dtype="int32") + step, size - 1)
     return ops.maximum(x, ops.take(x, shifted, axis=axis))
 
 

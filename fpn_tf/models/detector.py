@@ -66,7 +66,7 @@ class Detector(keras.Model):
         pyramid = self.neck(self.backbone(images))
         _check_names(pyramid, self.neck)
         self.build_stages(pyramid)
-        self.loss_trackers = [keras.metrics.Mean(name=name) for name in self.loss_names]
+        self.loss_trackers = [keras.metrics.Mean(name=name, dtype="float32") for name in self.loss_names]
         self._compiled_detector = None
         self.built = True
 

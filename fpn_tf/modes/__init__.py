@@ -1,6 +1,7 @@
 """What `main.py --mode=...` does: a file a mode. A model_dir is the memory between them."""
 
 from fpn_tf.modes.benchmarking import benchmark
+from fpn_tf.modes.converting import convert
 from fpn_tf.modes.evaluating import evaluate, score_files
 from fpn_tf.modes.exporting import export
 from fpn_tf.modes.full_run import train_and_eval
@@ -13,6 +14,7 @@ from fpn_tf.modes.training import train
 
 __all__ = [
     "benchmark",
+    "convert",
     "evaluate",
     "export",
     "import_weights",

@@ -22,6 +22,8 @@ def convert(folder, output, data_format="auto"):
     Raises:
         DataError: nothing that can be read, or a file that is there already.
     """
+    if data_format not in ("auto", *READERS):
+        raise DataError(f"data.format={data_format}: expected one of auto, {', '.join(READERS)}")
     name, sets = sets_of(folder, data_format)
     paths = {part: pathlib.Path(output) / f"{part}.json" for part in sets}
     for path in paths.values():

@@ -1,5 +1,6 @@
 """`--mode=train_and_eval`: training, evaluation, pictures and an export in one run."""
 
+import contextlib
 import functools
 import pathlib
 
@@ -19,7 +20,7 @@ from fpn_tf.modes.scoring import (
 from fpn_tf.pretrained.model_dir import load_model_dir
 from fpn_tf.training import loop
 from fpn_tf.training.preparation import open_held_out, prepare
-from fpn_tf.training.progress import console
+from fpn_tf.training.progress import RunLog, console
 
 
 def train_and_eval(config, model_dir, get_model=None):
@@ -46,6 +47,8 @@ def train_and_eval(config, model_dir, get_model=None):
         if not cluster.is_chief:
             return None
         metrics = score_and_write(config, held_out, detections, seconds, model_dir, step)
+        with contextlib.closing(RunLog(model_dir, step)) as log:
+            log.write_metrics(step, metrics)
         return metrics.get(KINDS[model.kind].metric)
 
     model, step = loop.train(config, dataset, model_dir, cluster, quality, get_model)

@@ -1,20 +1,33 @@
 """Weights for the backbone: torchvision's or Detectron's files, a detector's, or keras.applications."""
 
+import json
 import pathlib
 import zipfile
 
 import keras
 import numpy as np
 
+from fpn_tf import config as config_lib
 from fpn_tf.catalogue import APPLICATIONS
-from fpn_tf.errors import WeightsError
+from fpn_tf.config import PIXELS
+from fpn_tf.errors import ConfigError, WeightsError
 from fpn_tf.models.backbones import applications
 from fpn_tf.pretrained import detectron
 from fpn_tf.pretrained.naming import NORM_NAMES, assign, backbone_weights
+from fpn_tf.pretrained.pixel_convention import (
+    CAFFE,
+    CAFFE2_RESNEXT,
+    Convention,
+    check_pixels,
+    convention_of,
+    settings_of,
+)
 from fpn_tf.pretrained.unpickle import read_pkl, read_pth
 
 KERAS_PARTS = {theirs: ours for ours, theirs in NORM_NAMES.items()}
+CONFIG_ENTRY = "config.json"  # of this project's .npz, besides the weights
 BODY = "backbone.body."  # before the names of a backbone that is part of a detector
+SUFFIXES = (".npz", ".pth", ".pt", ".pkl")  # of the files that `read_arrays` reads
 WRAPPINGS = ("model", "state_dict", "blobs")  # where training scripts put the tensors
 
 
@@ -37,6 +50,8 @@ def load_backbone_weights(backbone, model_config, head_stage=()):
     if not source:
         return
     if model_config.backbone.startswith(APPLICATIONS):
+        pixels = dict(zip(PIXELS, applications.pixel_format(backbone)))
+        check_pixels(model_config, Convention(f"those of {model_config.backbone}", pixels), source)
         _load_application_weights(backbone, model_config.backbone, source)
         return
     if source == "imagenet":
@@ -45,25 +60,44 @@ def load_backbone_weights(backbone, model_config, head_stage=()):
             raise WeightsError(
                 f"model.backbone_weights=imagenet: keras.applications has no {model_config.backbone}"
             )
-        if not model_config.stride_in_1x1 or model_config.pixel_order != "bgr":
-            raise WeightsError(
-                "model.backbone_weights=imagenet: these weights need model.stride_in_1x1=true, "
-                "model.pixel_order=bgr, model.pixel_mean=103.939,116.779,123.68 and model.pixel_std=1,1,1"
-            )
-        application = classes[backbone.depth](include_top=False, weights="imagenet")
-        load_keras_application(backbone, application, head_stage)
+        check_pixels(
+            model_config, Convention("those of keras.applications", CAFFE), "model.backbone_weights=imagenet"
+        )
+        load_keras_application(backbone, _imagenet(classes[backbone.depth]), head_stage)
         return
     arrays = read_arrays(source)
-    if detectron.is_source(arrays):
-        grouped = backbone.groups > 1
-        if model_config.pixel_order != "bgr" or model_config.stride_in_1x1 == grouped:
-            raise WeightsError(
-                f"{source}: Detectron's weights need model.pixel_order=bgr, model.pixel_mean="
-                f"103.53,116.28,123.675 and model.stride_in_1x1={str(not grouped).lower()}"
-            )
-        arrays = detectron.rename(arrays, prefix="")
+    stored_config = arrays.pop(CONFIG_ENTRY, None)
     body = {name.removeprefix(BODY): array for name, array in arrays.items() if name.startswith(BODY)}
-    load_arrays(backbone, body or arrays, source, head_stage)
+    if detectron.is_source(arrays):
+        body = detectron.rename(arrays, prefix="")
+        convention = Convention("Detectron's weights", CAFFE2_RESNEXT if backbone.groups > 1 else CAFFE)
+    elif stored_config is not None:
+        convention = Convention("its own config", settings_of(config_in(stored_config, source).model))
+    else:
+        body = body or arrays
+        convention = convention_of(body)
+    check_pixels(model_config, convention, source)
+    load_arrays(backbone, body, source, head_stage)
+
+
+def _imagenet(make):
+    """A model of keras.applications with the weights that Keras downloads. Raises: WeightsError."""
+    try:
+        return make(include_top=False, weights="imagenet")
+    except Exception as error:  # Keras raises plain Exceptions where a download fails
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(
+            f"model.backbone_weights=imagenet: not to be had ({reason}); expected a network that reaches "
+            "Keras' storage, or the path of a file, see docs/other_libraries.md"
+        ) from None
+
+
+def config_in(entry, source):
+    """The Config that an `.npz` of this project holds. Raises: WeightsError, where it is damaged."""
+    try:
+        return config_lib.from_dict(json.loads(bytes(entry)))
+    except (ValueError, ConfigError) as error:
+        raise WeightsError(f"{source}: its {CONFIG_ENTRY} is damaged ({error})") from None
 
 
 def _load_application_weights(backbone, name, source):
@@ -98,11 +132,12 @@ def read_arrays(path):
     Raises:
         WeightsError: the file is absent, damaged or of another kind.
     """
-    readers = {".npz": _read_npz, ".pth": read_pth, ".pt": read_pth, ".pkl": read_pkl}
     suffix = pathlib.Path(path).suffix
-    if suffix not in readers:
-        raise WeightsError(f"{path}: expected a file ending in {', '.join(readers)}")
-    value = readers[suffix](path)
+    if suffix not in SUFFIXES:
+        absence = "" if pathlib.Path(path).exists() else "no such file; "
+        raise WeightsError(f"{path}: {absence}expected a file ending in {', '.join(SUFFIXES)}")
+    readers = {".npz": _read_npz, ".pkl": read_pkl}
+    value = readers.get(suffix, read_pth)(path)
     for key in WRAPPINGS:
         if isinstance(value, dict) and isinstance(value.get(key), dict):
             value = value[key]

@@ -3,11 +3,13 @@
 import re
 
 import numpy as np
+from absl import logging
 
 from fpn_tf import coco_classes
 from fpn_tf import config as config_lib
 from fpn_tf.errors import WeightsError
 from fpn_tf.pretrained.architecture import architecture_of
+from fpn_tf.pretrained.pixel_convention import TORCHVISION, as_overrides, convention_of
 
 SETTINGS = {
     "model.pixel_order": "bgr",
@@ -83,10 +85,26 @@ def convert(arrays, source):
     if mean[0] > mean[-1]:  # red first, as only runs from torchvision's ImageNet weights have it
         settings |= {"model.pixel_order": "rgb", "model.stride_in_1x1": False}
     settings |= pixels
+    if "model.pixel_mean" not in pixels:
+        _warn_of_pixels(renamed, source)
     classes = architecture["model.num_classes"]
     if classes == coco_classes.WITHOUT_GAPS:
         settings |= coco_classes.settings(classes)
     return config_lib.replace(config_lib.Config(), **settings), renamed
+
+
+def _warn_of_pixels(arrays, source):
+    """Says so where a file without its pixels was, as it seems, trained from torchvision's weights."""
+    prefix = "backbone.body."
+    body = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+    convention = convention_of(body)
+    if convention is not None and convention.settings is TORCHVISION:
+        logging.warning(
+            "%s: has no pixel_mean, and %s; if it began with torchvision's weights, override %s",
+            source,
+            convention.reason,
+            as_overrides(convention.settings),
+        )
 
 
 def _rename(name):

@@ -9,28 +9,28 @@ import numpy as np
 from fpn_tf import config as config_lib
 from fpn_tf.assemble import build
 from fpn_tf.checkpoint import read_weights_file
-from fpn_tf.errors import ConfigError, WeightsError
-from fpn_tf.files import written_whole
+from fpn_tf.errors import WeightsError
+from fpn_tf.files import expanded, written_whole
 from fpn_tf.models.detector import Detector
 from fpn_tf.pretrained import detectron, detectron2, naming, torchvision
 from fpn_tf.pretrained.architecture import check_anchors
-from fpn_tf.pretrained.backbone_files import read_arrays
+from fpn_tf.pretrained.backbone_files import BODY, CONFIG_ENTRY, SUFFIXES, config_in, read_arrays
 from fpn_tf.pretrained.custom_parts import model_of
 from fpn_tf.pretrained.model_dir import load_model_dir
+from fpn_tf.pretrained.pixel_convention import check_pixels, convention_of
 from fpn_tf.structures import FilePath
 
 SOURCES = {"torchvision": torchvision, "Detectron2": detectron2, "Detectron": detectron}
-CONFIG_ENTRY = "config.json"  # of this project's .npz, besides the weights
 
 
 def load(path: FilePath, overrides: Sequence[str] = ()) -> Detector:
     """A detector with its weights, ready to detect, evaluate, fine-tune and export.
 
     Args:
-        path: a model_dir; a `.weights.h5` with `config.json` beside it; an `.npz` written by
-            `--mode=export --format=npz`; or another library's checkpoint: torchvision's (`.pth`,
-            `.npz`), Detectron2's (`.pkl`, `.pth`), Detectron's (`.pkl`). Pickles are read without
-            running code.
+        path: a model_dir, or the folder of one of its checkpoints; a `.weights.h5` with `config.json`
+            beside it; an `.npz` written by `--mode=export --format=npz`; or another library's
+            checkpoint: torchvision's (`.pth`, `.npz`), Detectron2's (`.pkl`, `.pth`), Detectron's
+            (`.pkl`). Pickles are read without running code.
         overrides: `dotted.key=value` texts, applied to the config that comes with the weights.
 
     Returns:
@@ -45,18 +45,26 @@ def load(path: FilePath, overrides: Sequence[str] = ()) -> Detector:
     >>> model.num_classes, model.score_threshold
     (3, 0.3)
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(expanded(path))
     if path.is_dir():
         return load_model_dir(path, overrides)[1]
+    if not path.exists() and path.suffix not in (*SUFFIXES, ".h5"):
+        raise WeightsError(
+            f"{path}: no such folder; expected a model_dir, the folder of one of its checkpoints, or a file "
+            f"of weights that ends in {', '.join(SUFFIXES)} or .weights.h5"
+        )
     if path.name.endswith(".weights.h5"):
         return _load_keras_weights(path, overrides)
     arrays = read_arrays(path)
     if CONFIG_ENTRY in arrays:
-        config = _config_in(arrays.pop(CONFIG_ENTRY), path)
+        config = config_lib.override(config_in(arrays.pop(CONFIG_ENTRY), path), overrides)
     else:
         _, source = source_of(arrays, path)
         config, arrays = source.convert(arrays, path)
-    config = config_lib.override(config, overrides)
+        config = config_lib.override(config, overrides)
+        if source is torchvision:  # the others tell their pixels, or have always the same
+            body = {n.removeprefix(BODY): array for n, array in arrays.items() if n.startswith(BODY)}
+            check_pixels(config.model, convention_of(body), path)
     check_anchors(arrays, config, path)
     model = build(config)
     naming.assign(naming.detector_weights(model), arrays, path, naming.map_size(model))
@@ -103,13 +111,6 @@ def _is_backbone_alone(arrays):
     return not any("rpn" in name or "proposal_generator" in name for name in arrays) and (
         "conv1.weight" in arrays or "conv1_w" in arrays
     )
-
-
-def _config_in(entry, path):
-    try:
-        return config_lib.from_dict(json.loads(bytes(entry)))
-    except (ValueError, ConfigError) as error:
-        raise WeightsError(f"{path}: its {CONFIG_ENTRY} is damaged ({error})") from None
 
 
 def _load_keras_weights(path, overrides):

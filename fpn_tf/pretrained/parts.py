@@ -1,7 +1,8 @@
 """Weights that pass from one model of this project to another, part by part.
 
-Parts are a model's attributes `backbone`, `neck`, `rpn` and `box_head`: the paper's 4-step
-training (Table 5) hands them on.
+Parts are a model's attributes `backbone`, `neck`, `rpn`, `box_head` and `segment_head`, and its further
+heads. A run that begins with another one's weights takes them, and so does the paper's 4-step training
+(Table 5).
 """
 
 import itertools
@@ -10,10 +11,11 @@ import numpy as np
 
 from fpn_tf import config as config_lib
 from fpn_tf.assemble import adopt, build
-from fpn_tf.config import PARTS
 from fpn_tf.errors import CheckpointError
 from fpn_tf.models.rpn import RPN
-from fpn_tf.pretrained.model_dir import load_model_dir
+from fpn_tf.pretrained.model_dir import load_model_dir, note_of_new_predictor, predictor_of
+
+SECTIONS = {"rpn": "rpn.", "box_head": "roi.", "segment_head": "segment."}  # part -> its keys of `model`
 
 
 def copy_parts(source, target, source_name):
@@ -29,32 +31,97 @@ def copy_parts(source, target, source_name):
     Raises:
         CheckpointError: a part has another shape.
     """
-    copied = [part for part in PARTS if hasattr(source, part) and hasattr(target, part)]
-    for part in copied:
-        old, new = getattr(source, part).weights, getattr(target, part).weights
-        if [tuple(w.shape) for w in old] != [tuple(w.shape) for w in new]:
+    shared = shared_parts(source, target)
+    assign_parts(source, target, shared, source_name)
+    return shared
+
+
+def shared_parts(source, target):
+    """The names of the parts that two models have, in order."""
+    parts, others = parts_of(source), parts_of(target)
+    return [name for name in parts if name in others]
+
+
+def parts_of(model):
+    """{name: part} of a model, its further heads under their own names."""
+    parts = {name: getattr(model, name) for name in model.part_names}
+    return parts | {head.name: head for head in getattr(model, "heads", ())}
+
+
+def assign_parts(source, target, names, source_name, new_weights=()):
+    """Copies the weights of parts, all of them or none.
+
+    Args:
+        source, target: models.
+        names: of the parts.
+        source_name: for messages.
+        new_weights: of the target, which stay as they are, whatever their shapes.
+
+    Raises:
+        CheckpointError: a part has another shape.
+    """
+    stay_new, pairs = {id(weight) for weight in new_weights}, []
+    for name in names:
+        old, new = parts_of(source)[name].weights, parts_of(target)[name].weights
+        kept = [(a, b) for a, b in zip(old, new) if id(b) not in stay_new]
+        if len(old) != len(new) or any(tuple(a.shape) != tuple(b.shape) for a, b in kept):
             raise CheckpointError(
-                f"{source_name}: its {part} has another shape than this model's; "
+                f"{source_name}: its {name} has another shape than this model's; "
                 "expected the same configuration"
             )
-    for part in copied:
-        for old, new in zip(getattr(source, part).weights, getattr(target, part).weights):
-            new.assign(old)
-    return copied
+        pairs += kept
+    for old_weight, new_weight in pairs:
+        new_weight.assign(old_weight)
 
 
 def start_from(model, model_dir):
     """Begins with the weights of another run, as far as both models go.
 
+    A box head of other classes is taken without its predictor, which starts new.
+
+    Args:
+        model: whose weights are random so far.
+        model_dir: the folder of the other run, or of one of its checkpoints.
+
     Returns:
-        A note for the user.
+        A note for the user: the parts that are taken, and whether the predictor is new.
 
     Raises:
         UserError: the folder holds no run, or its model does not fit.
     """
     source, step = load_model_dir(model_dir)[1:]
-    parts = copy_parts(source, model, model_dir)
-    return f"starting with {', '.join(parts)} of {model_dir} (step {step})"
+    names = shared_parts(source, model)
+    new_heads = [n for n in names if n not in model.part_names and _shapes(source, n) != _shapes(model, n)]
+    names = [name for name in names if name not in new_heads]
+    note = note_of_new_predictor(source, model) if "box_head" in names else ""
+    assign_parts(source, model, names, model_dir, predictor_of(model) if note else ())
+    _check_meaning(source, model, names, model_dir)
+    note += f"; new as well, of another shape: {', '.join(new_heads)}" if new_heads else ""
+    return f"starting with {', '.join(names)} of {model_dir} (step {step}){note}"
+
+
+def _shapes(model, part):
+    """The shapes of the weights of a model's part."""
+    return [tuple(weight.shape) for weight in parts_of(model)[part].weights]
+
+
+def _check_meaning(source, model, names, model_dir):
+    """Raises CheckpointError where weights of equal shapes were trained for other pixels or boxes."""
+    if source.kind == model.kind and model.is_assembled and not source.is_assembled:
+        raise CheckpointError(
+            f"{model_dir}: has parts of its own; expected --experiment with the get_model that makes them"
+        )
+    different = {}
+    if model.is_assembled and source.is_assembled:  # or its config does not tell of its parts
+        different = config_lib.differences(source.config.model, model.config.model)
+    preprocessors = source.preprocessor, model.preprocessor
+    different |= {key: tuple(getattr(each, key) for each in preprocessors) for key in config_lib.PIXELS}
+    unshared = tuple(section for part, section in SECTIONS.items() if part not in names)
+    for key, (old, new) in different.items():
+        if old != new and not key.startswith(("kind", *config_lib.TUNABLE, *unshared)):
+            raise CheckpointError(
+                f"{model_dir}: has model.{key}={old}, this run asks for {new}; expected the same network"
+            )
 
 
 def rpn_of(model):

@@ -43,7 +43,8 @@ def match(boxes, gt_boxes, gt_valid, foreground_iou, background_iou, keep_best):
         return ops.where(valid[..., None], pairwise_iou(chunk_boxes, boxes), 0.0)
 
     def match_chunk(i, highest, gt_index, is_best):
-        first = ops.minimum(i * chunk, count - chunk)  # the last few may come up twice
+        # The last few may come up twice. Of two Python numbers Keras would make one of floatx' width.
+        first = ops.cast(ops.minimum(i * chunk, count - chunk), "int32")
         iou = iou_of_chunk(first)
         chunk_highest = ops.max(iou, axis=1)  # [B, N]
         chunk_index = first + ops.cast(ops.argmax(iou, axis=1), "int32")
@@ -52,7 +53,7 @@ def match(boxes, gt_boxes, gt_valid, foreground_iou, background_iou, keep_best):
             is_best = is_best | _is_best_of_any(iou)
         return i + 1, ops.maximum(highest, chunk_highest), gt_index, is_best
 
-    nothing = (0, ops.zeros(shape), ops.zeros(shape, "int32"), ops.zeros(shape, "bool"))
+    nothing = (0, ops.zeros(shape, "float32"), ops.zeros(shape, "int32"), ops.zeros(shape, "bool"))
     _, highest, gt_index, is_best = ops.while_loop(lambda i, *_: i * chunk < count, match_chunk, nothing)
     labels = ops.where(highest < background_iou, BACKGROUND, IGNORED)
     labels = ops.where((highest >= foreground_iou) | is_best, FOREGROUND, labels)
@@ -89,13 +90,13 @@ def sample(labels, noise, count, foreground_fraction):
         return Samples(bg_index, ops.zeros_like(bg_valid), bg_valid)
     fg_index, fg_valid = draw(FOREGROUND, most_foreground)
     drawn = ops.sum(ops.cast(fg_valid, "int32"), axis=1, keepdims=True)
-    bg_valid = bg_valid & (ops.arange(count) < count - drawn)
+    bg_valid = bg_valid & (ops.arange(count, dtype="int32") < count - drawn)
 
     indices = ops.concatenate([fg_index, bg_index], axis=1)
     valid = ops.concatenate([fg_valid, bg_valid], axis=1)
     foreground = ops.concatenate([fg_valid, ops.zeros_like(bg_valid)], axis=1)
     # Of the S + most_foreground entries at most S are valid: bring those to the front, in order.
-    rank = ops.arange(count + most_foreground)
+    rank = ops.arange(count + most_foreground, dtype="int32")
     _, front, _ = best_rows(ops.cast(ops.where(valid, -rank, -rank - 2 * count), "float32"), count)
     return Samples(*(gather_rows(x, front) for x in (indices, foreground, valid)))
 

@@ -1,8 +1,27 @@
-"""The error message of a step that gives no finite loss or gradient."""
+"""What a user is told of a doubtful schedule, and of a step that gives no finite loss or gradient."""
+
+import numpy as np
 
 from fpn_tf.data import plan as plans
+from fpn_tf.training.optimizer import make_schedule
 
 FEW_PIXELS = 1.0  # boxes with a shorter side make deltas explode
+
+
+def schedule_findings(train):
+    """What is doubtful about a run's learning rate, in lines of text.
+
+    Args:
+        train: TrainConfig.
+    """
+    if 3 * train.warmup_steps <= train.steps:
+        return []
+    highest = float(np.max(make_schedule(train)(np.arange(train.steps))))
+    return [
+        f"train.warmup_steps={train.warmup_steps} is more than a third of train.steps={train.steps}: the "
+        f"learning rate reaches {highest:.2g} of {train.peak_learning_rate:g}; expected at "
+        f"most train.warmup_steps={train.steps // 3}"
+    ]
 
 
 def diagnosis(config, records, step, losses):

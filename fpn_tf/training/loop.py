@@ -1,11 +1,13 @@
 """The training run: data, steps, checkpoints, evaluations."""
 
 import math
+import pathlib
 
 import tensorflow as tf
 from absl import logging
 
-from fpn_tf.checkpoint import Checkpoints, state_of
+from fpn_tf import config as config_lib
+from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints, state_of
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import open_dataset, training_batches
 from fpn_tf.data.plan import usable_indices
@@ -77,16 +79,20 @@ class _Run:
                 f"--model_dir={model_dir}: the workers find checkpoints of steps {sorted(set(steps))}; "
                 "expected one folder that all of them see"
             )
+        if cluster.is_chief:  # nothing speaks against the run any more
+            config_lib.save(config, pathlib.Path(model_dir) / CONFIG_FILE)
         self.train_step, self.caught = None, []
+        self.is_out_of_patience = False
 
     def finish(self):
         """Takes all steps, going back to a checkpoint where the config asks for it."""
         settings, restores = self.config.train, 0
         if self.evaluation_is_due() and not self.is_rated:
             self.evaluate_now()  # the run was cut off just before it
+        self.lose_patience()
         if settings.on_nonfinite == "restore" and not self.state.step:
             self.save()  # the first checkpoint to go back to
-        while self.state.step < settings.steps:
+        while not self.is_over():
             try:
                 self.take_steps()
             except NonFiniteLossError as error:
@@ -137,7 +143,7 @@ class _Run:
                         )
                     progress.step(state.step, result.losses, learning_rate)
                 self.after_step(stop or (self.cluster.workers == 1 and bool(self.caught)), progress)
-                if state.step == settings.steps:
+                if self.is_over():
                     return
 
     def after_step(self, stop, progress):
@@ -153,6 +159,10 @@ class _Run:
             with progress.paused():
                 self.evaluate_now()
 
+    def is_over(self):
+        """Whether the run has taken its steps, or those that `train.patience` allows."""
+        return self.state.step >= self.config.train.steps or self.is_out_of_patience
+
     def evaluation_is_due(self):
         """Whether the current step's checkpoint is to be evaluated."""
         step, every = self.state.step, self.config.train.eval_every
@@ -165,6 +175,23 @@ class _Run:
             quality = self.evaluate(self.state.model, self.state.step)
         if self.cluster.is_chief:
             self.checkpoints.rate(self.state.step, quality)
+        self.lose_patience()
+
+    def lose_patience(self):
+        """Ends the run where `train.patience` evaluations have brought no better AP; the chief decides."""
+        settings = self.config.train
+        if self.evaluate is None or not settings.patience:
+            return
+        best = self.checkpoints.find("best")
+        best_step = self.state.step if best is None else state_of(best)["step"]
+        evaluations = (self.state.step - best_step) // settings.eval_every
+        is_spent = self.cluster.gathered_numbers(int(evaluations >= settings.patience))[0]
+        if is_spent and not self.is_out_of_patience and self.state.step < settings.steps:
+            console.print(
+                f"AP has not risen in {evaluations} evaluations: ended at step {self.state.step} of "
+                f"{settings.steps}; the best is of step {best_step} (--checkpoint=best)"
+            )
+        self.is_out_of_patience = bool(is_spent)
 
     def save(self):
         if self.cluster.is_chief:

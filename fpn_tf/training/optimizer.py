@@ -165,6 +165,19 @@ def is_decayed(variable, decay_biases):
     return variable.name.endswith("kernel") or (decay_biases and variable.name.endswith("bias"))
 
 
+def make_schedule(train):
+    """The WarmupSchedule of a TrainConfig."""
+    return WarmupSchedule(
+        train.peak_learning_rate,
+        train.steps,
+        train.schedule,
+        train.decay_at,
+        train.decay_factor,
+        train.warmup_steps,
+        train.warmup_factor,
+    )
+
+
 def make_optimizer(train):
     """The optimizer of a training run, not built yet.
 
@@ -175,15 +188,7 @@ def make_optimizer(train):
         DetectronSGD or ClippedAdamW; inside a `keras.optimizers.LossScaleOptimizer` where
         `train.precision` is mixed_float16.
     """
-    schedule = WarmupSchedule(
-        train.peak_learning_rate,
-        train.steps,
-        train.schedule,
-        train.decay_at,
-        train.decay_factor,
-        train.warmup_steps,
-        train.warmup_factor,
-    )
+    schedule = make_schedule(train)
     options = {"global_clipnorm": train.clip_norm or None, "decay_biases": train.decay_biases}
     if train.ema_decay:
         options |= {"use_ema": True, "ema_momentum": train.ema_decay}

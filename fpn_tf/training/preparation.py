@@ -4,7 +4,7 @@ import os
 import pathlib
 
 from fpn_tf import config as config_lib
-from fpn_tf.checkpoint import Checkpoints, is_import
+from fpn_tf.checkpoint import Checkpoints, is_checkpoint, is_import
 from fpn_tf.cluster import make_cluster
 from fpn_tf.data.anchor_fit import anchor_findings
 from fpn_tf.data.findings import annotation_findings
@@ -12,6 +12,7 @@ from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.data.survey import check_files
 from fpn_tf.errors import CheckpointError, ConfigError
 from fpn_tf.pretrained.model_dir import check_start
+from fpn_tf.training.advice import schedule_findings
 from fpn_tf.training.progress import console
 
 CHANGEABLE = ("train.", "eval.", "data.")  # sections in which a resumed run may differ
@@ -27,10 +28,9 @@ FIXED = (  # ... but for what decides the order of the data, the classes, the op
 
 
 def prepare(config, model_dir):
-    """What every training run begins with: its checks, and then its config.json.
+    """What every training run begins with: its checks.
 
-    The chief writes that one once nothing speaks against the run; of a run that is refused nothing is
-    left but the folder, which is made to know whether it can be.
+    Of a run that is refused nothing is left but the folder, which is made to know whether it can be.
 
     Args:
         config: Config.
@@ -52,6 +52,7 @@ def prepare(config, model_dir):
             f"{cluster.replicas} replicas * {settings.accumulation_steps} micro-batches"
         )
     check_writable(model_dir)
+    _check_start(config.train.initial_model_dir, model_dir)
     dataset = open_dataset(config.data, "train")
     newest = Checkpoints(model_dir).find()
     if newest is None or is_import(newest):  # a run that goes on has printed them
@@ -61,11 +62,13 @@ def prepare(config, model_dir):
     if is_import(newest):  # its number of classes may change
         config = with_classes(config_lib.replace(config, **{"model.num_classes": 0}), dataset)
         check_start(config, newest)
-    else:
-        config = with_classes(config, dataset)
+    elif newest is not None:
+        config = with_classes(_with_classes_open(config, model_dir), dataset)
         _check_resume(config, model_dir)
-    if cluster.is_chief:
-        config_lib.save(config, pathlib.Path(model_dir) / "config.json")
+    else:  # there is nothing to go on from, whatever a config.json says
+        config = with_classes(config, dataset)
+    for finding in schedule_findings(settings):
+        console.print(f"note: {finding}")
     console.print(
         f"{len(dataset.records)} photos, {sum(len(r.boxes) for r in dataset.records)} boxes, "
         f"{len(dataset.class_names)} classes; {cluster.replicas} replica(s) of {cluster.workers} "
@@ -106,13 +109,36 @@ def with_classes(config, dataset):
 
 
 def check_writable(model_dir):
-    """Makes the folder. Raises: ConfigError, where it cannot be made or written to."""
+    """Makes the folder of a run. Raises: ConfigError, where it cannot be made, written to, or be a run's."""
+    if is_checkpoint(model_dir):
+        raise ConfigError(f"--model_dir={model_dir}: is a checkpoint; expected the folder of a run")
     try:
         pathlib.Path(model_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--model_dir={model_dir}: cannot be made ({error.strerror})") from None
     if not os.access(model_dir, os.W_OK):
         raise ConfigError(f"--model_dir={model_dir}: cannot be written to")
+
+
+def _with_classes_open(config, model_dir):
+    """The config without the number of classes that it has of its run: `_check_resume` tells of others."""
+    path = pathlib.Path(model_dir) / "config.json"
+    count = config_lib.load(path).model.num_classes if path.exists() else None
+    return (
+        config_lib.replace(config, **{"model.num_classes": 0})
+        if config.model.num_classes == count
+        else config
+    )
+
+
+def _check_start(initial_model_dir, model_dir):
+    """Raises ConfigError where a run is to begin with weights of its own: it would go on instead."""
+    start, folder = pathlib.Path(initial_model_dir).resolve(), pathlib.Path(model_dir).resolve()
+    if initial_model_dir and folder in (start, start.parents[1] if is_checkpoint(start) else None):
+        raise ConfigError(
+            f"train.initial_model_dir={initial_model_dir}: is the run's own folder; expected another "
+            "--model_dir for the new run"
+        )
 
 
 def _check_resume(config, model_dir):
@@ -124,7 +150,10 @@ def _check_resume(config, model_dir):
     refused = {k: v for k, v in changed.items() if k in FIXED or not k.startswith(CHANGEABLE)}
     if refused:
         values = ", ".join(f"{k}={old} (this run asks for {new})" for k, (old, new) in refused.items())
-        raise CheckpointError(f"{path}: has {values}; choose another --model_dir")
+        raise CheckpointError(
+            f"{path}: has {values}; choose another --model_dir (with train.initial_model_dir={model_dir} "
+            "it begins with the weights of this one)"
+        )
     if changed:
         changes = ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changed.items())
         console.print(f"changed since the run began: {changes}")

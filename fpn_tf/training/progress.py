@@ -12,10 +12,14 @@ import numpy as np
 import rich.console
 import rich.progress
 import tensorflow as tf
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from fpn_tf.files import path_for_tensorflow
 
-console = rich.console.Console(soft_wrap=True, highlight=False)
+# Names, paths and notes are the user's: no `[b]` or `:car:` in them means anything to us.
+console = rich.console.Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 SHORT = {
     "rpn_objectness_loss": "rpn obj",
@@ -30,11 +34,11 @@ SHORT = {
 def progress_bar(total, done, unit):
     """A rich progress bar with a `status` text field; none where the output is no terminal."""
     columns = (
-        rich.progress.TextColumn("{task.description}"),
+        rich.progress.TextColumn("{task.description}", markup=False),
         rich.progress.BarColumn(bar_width=6),
         rich.progress.TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         rich.progress.TimeRemainingColumn(compact=True),
-        rich.progress.TextColumn("{task.fields[status]}"),
+        rich.progress.TextColumn("{task.fields[status]}", markup=False),  # names of losses are in it
     )
     bar = rich.progress.Progress(
         *columns, console=console, refresh_per_second=2, disable=not console.is_terminal
@@ -77,6 +81,8 @@ class Progress:
 
     def __exit__(self, *error):
         self.bar.__exit__(*error)
+        if self.log is not None:
+            self.log.close()
 
     def step(self, step, losses, learning_rate):
         """Notes a finished step.
@@ -149,15 +155,34 @@ class RunLog:
         kept = [line for line in lines if _step_of(line) is not None and _step_of(line) <= first_step]
         if kept != lines:
             self.path.write_text("".join(line + "\n" for line in kept), "utf-8")
-        self.writer = tf.summary.create_file_writer(path_for_tensorflow(folder))
+        self.writer = EventFileWriter(path_for_tensorflow(folder))
+
+    def close(self):
+        self.writer.close()
 
     def write(self, step, values):
-        """Records `values` (name -> number) at `step`."""
+        """Records numbers at `step`, {name: number}; in TensorBoard under `loss/` or `train/`."""
+        tags = {name: f"{'loss' if name.endswith('_loss') else 'train'}/{name}" for name in values}
+        self._append(step, values, {tags[name]: value for name, value in values.items()})
+
+    def write_metrics(self, step, metrics):
+        """Records an evaluation of the checkpoint of `step`; in TensorBoard under `eval/`.
+
+        Args:
+            step: int.
+            metrics: {name: number}, and, where there are classes, "per_class": {class name: AP}.
+        """
+        numbers = {name: value for name, value in metrics.items() if name not in ("per_class", "step")}
+        classes = {f"AP/{name}": value for name, value in metrics.get("per_class", {}).items()}
+        values = {name: metrics[name] for name in metrics if name != "step"}
+        self._append(step, values, {f"eval/{name}": value for name, value in (numbers | classes).items()})
+
+    def _append(self, step, values, scalars):
+        """Writes a line of train.jsonl, and an event of TensorBoard's: {tag: number}."""
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step} | values) + "\n")
-        with self.writer.as_default(step):
-            for name, value in values.items():
-                tf.summary.scalar(name, value)
+        points = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+        self.writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
         self.writer.flush()
 
 

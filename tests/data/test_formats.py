@@ -365,3 +365,23 @@ def test_the_order_of_photos_is_that_of_their_names(tmp_path):
     write_yolo(coco, root / "images", tmp_path / "yolo")
     names = [pathlib.Path(r.name).name for r in opened(tmp_path / "yolo").records]
     assert names == sorted(names)
+
+
+def test_the_command_reads_a_folder_and_converts_it(coco, coco_folder, tmp_path, main_here):
+    write_yolo(coco, coco_folder / "images", tmp_path / "yolo")
+    output = tmp_path / "json"
+    status, out, err = main_here("--mode=convert", f"--data={tmp_path}/yolo", f"--output={output}")
+    assert status == 0, err
+    assert "yolo, train: 6 photos" in out
+    status, out, err = main_here("--mode=inspect", f"--data={tmp_path}/yolo", f"--model_dir={tmp_path}/run")
+    assert status == 0, err
+    assert (tmp_path / "run" / "inspect").is_dir()
+    for label in NAMES:
+        assert label in out
+    status, _, err = main_here("--mode=predict", f"--data={tmp_path}/yolo", "--images=x")
+    assert status == 1
+    assert "--mode=predict does not read it; expected --mode=train_and_eval or" in err
+    flag = "data.tfds_name=shapes"
+    status, _, err = main_here("--mode=inspect", f"--data={tmp_path}/yolo", overrides=[flag])
+    assert status == 1
+    assert f"{flag}: the train split would be read from data.folder" in err

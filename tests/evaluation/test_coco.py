@@ -66,17 +66,23 @@ def test_results_of_a_photo():
 
 
 def test_more_than_100_of_a_class_count_in_metrics_of_their_own():
-    """150 objects on a photo, all found: the first 100 are recalled by COCO's rules."""
-    boxes = [[float(i % 15 * 6), float(i // 15 * 6), 5.0, 5.0] for i in range(150)]
+    """110 objects on a photo, all found: the first 100 are recalled by COCO's rules."""
+    boxes = [[float(i % 11 * 6), float(i // 11 * 6), 5.0, 5.0] for i in range(110)]
     results = [result(box, 1 - i / 1000) for i, box in enumerate(boxes)]
     usual, further = coco.evaluate(truth(boxes), results), coco.evaluate(truth(boxes), results, limit=300)
-    assert usual["AR100"] == pytest.approx(100 / 150)
+    assert usual["AR100"] == pytest.approx(100 / 110)
     assert set(further) - set(usual) == {"AP_at_300", "AR300"}
     assert {name: further[name] for name in usual} == usual
     assert further["AR300"] == further["AP_at_300"] == 1.0
-    at_120 = coco.evaluate(truth(boxes), results, limit=120)
-    assert at_120["AR120"] == pytest.approx(120 / 150)
-    assert coco.evaluate(truth(boxes), results, limit=50) == usual
+    at_105 = coco.evaluate(truth(boxes), results, limit=105)
+    assert at_105["AR105"] == pytest.approx(105 / 110)
+
+
+def test_a_limit_below_100_adds_nothing():
+    boxes = [[10, 10, 20, 20]]
+    assert coco.evaluate(truth(boxes), [result(boxes[0])], limit=50) == coco.evaluate(
+        truth(boxes), [result(boxes[0])]
+    )
 
 
 def test_the_limit_is_told_where_coco_does_not_count_as_many():

@@ -141,6 +141,16 @@ def test_other_classes_are_told_with_both_lists(trained_config, coco_folder, key
     )
 
 
+@pytest.mark.parametrize("key", ["folder", "tfds_name"])
+def test_a_data_set_is_named_by_the_key_that_it_was_opened_by(trained_config, key):
+    dataset = open_dataset(trained_config.data, "eval")
+    names = ("train_annotations", "train_images", "eval_annotations", "eval_images", "root")
+    changes = {f"data.{name}": "" for name in names}
+    changes |= {f"data.{key}": "mine", "data.category_ids": (1, 2, 3), "data.class_names": ("a", "b", "c")}
+    with pytest.raises(DataError, match=f"^data.{key}=mine: has the classes 7: red"):
+        as_scored(dataset, config_lib.replace(trained_config, **changes))
+
+
 def test_a_class_that_the_model_lacks_counts_as_missed(trained_config, coco_folder):
     def change(coco):
         coco["categories"].append({"id": 8, "name": "grey"})

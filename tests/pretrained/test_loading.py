@@ -265,7 +265,7 @@ def test_detectron_backbone_needs_its_convention(arrays, tiny_config, tmp_path):
     model = build(settings)
     with pytest.raises(WeightsError, match="need model.pixel_order=bgr"):
         load_backbone_weights(model.backbone, settings.model)
-    right = {"model.pixel_order": "bgr", "model.stride_in_1x1": True}
+    right = {"model.pixel_order": "bgr", "model.pixel_std": (1.0, 1.0, 1.0)}
     load_backbone_weights(model.backbone, config.replace(settings, **right).model)
     stem = ops.convert_to_numpy(model.backbone.stem.kernel).transpose(3, 2, 0, 1)
     np.testing.assert_array_equal(stem, arrays["backbone.body.conv1.weight"])

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import folder_overrides, make_coco_folder, make_quick_config, make_tiny_config
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fpn_tf import FasterRCNN, checkpoint
 from fpn_tf import config as config_lib
@@ -21,7 +22,7 @@ from fpn_tf.cluster import make_cluster
 from fpn_tf.config import override
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.data.plan import training_plan
-from fpn_tf.errors import CheckpointError, InterruptedRunError, NonFiniteLossError
+from fpn_tf.errors import CheckpointError, ConfigError, InterruptedRunError, NonFiniteLossError
 from fpn_tf.training import loop
 from fpn_tf.training.step import StepResult, make_train_step
 
@@ -65,7 +66,11 @@ def test_a_run_logs_and_checkpoints(trained):
     assert [line["step"] for line in lines] == [2, 4]
     wanted = {"step", "rpn_objectness_loss", "rpn_box_loss", "head_class_loss", "head_box_loss", "total_loss"}
     assert wanted | {"learning_rate", "images_per_second"} == set(lines[0])
-    assert list(model_dir.glob("events.out.tfevents.*"))
+    events = EventAccumulator(str(model_dir)).Reload()
+    assert {"loss/rpn_box_loss", "loss/total_loss", "train/learning_rate"} < set(events.Tags()["scalars"])
+    assert [(event.step, event.value) for event in events.Scalars("loss/total_loss")] == [
+        (line["step"], pytest.approx(line["total_loss"])) for line in lines
+    ]
     checkpoints = Checkpoints(model_dir)
     assert checkpoints.find().name == "step_00000004"
     again = build(config)
@@ -141,6 +146,28 @@ def test_the_newest_and_the_best_are_kept(trained, tmp_path, idle_steps):
     assert folders == ["best", "step_00000003", "step_00000006"]
     state = json.loads((tmp_path / "best" / "checkpoints" / "best" / "state.json").read_text())
     assert (state["step"], state["AP"]) == (4, 0.5)
+
+
+def test_patience_ends_a_run_whose_ap_does_not_rise(trained, tmp_path, idle_steps, capsys):
+    config, _, _ = trained
+    settings = override(config, ["train.steps=9", "train.eval_every=1", "train.patience=2"])
+    averages = iter([0.3, 0.5, 0.4, 0.5, 0.6, 0.5, 0.5, 0.5])
+    _, step = run(settings, tmp_path / "run", lambda *at: next(averages))
+    assert step == 4
+    assert (
+        "AP has not risen in 2 evaluations: ended at step 4 of 9; the best is of step 2"
+        in capsys.readouterr().out
+    )
+    _, step = run(settings, tmp_path / "run", lambda *at: next(averages))
+    assert step == 4  # the same again
+    _, step = run(override(settings, ["train.patience=3"]), tmp_path / "run", lambda *at: next(averages))
+    assert step == 8
+    assert state_of(Checkpoints(tmp_path / "run").find("best"))["step"] == 5
+
+
+def test_patience_needs_evaluations(trained):
+    with pytest.raises(ConfigError, match=r"train\.patience=2: expected train\.eval_every above 0"):
+        override(trained[0], ["train.patience=2"]).validate()
 
 
 def test_another_architecture_is_refused(trained):

@@ -206,6 +206,7 @@ NOT_REACHING = {
     *("seed", "num_replicas", "accumulation_steps", "freeze", "initial_model_dir", "remat", "deterministic"),
     *("on_nonfinite", "max_restores", "log_every", "checkpoint_every", "keep_checkpoints", "keep_every"),
     "eval_every",
+    "patience",
 }
 
 
