@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from fpn_tf import charts
 
+FEW = 12  # classes whose names fit side by side
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; background: #fff;
   margin: 24px auto; max-width: 1180px; padding: 0 16px }
@@ -19,6 +20,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: 3px 10px; text-align: right; border-bottom: 1px solid #eee }
 th:first-child, .text { text-align: left } th { font-weight: 600 }
 svg { font: 12px system-ui, sans-serif; max-width: 100% } svg .grid { stroke: #e6e6e6 }
+.dense { font-size: 11px } .dense th, .dense td { padding: 1px 4px; white-space: nowrap }
+summary { cursor: pointer; margin: 8px 0 }
 .row { display: flex; flex-wrap: wrap; gap: 20px } figure { margin: 0 }
 figure.photo { width: calc(50% - 10px) } figure img { width: 100%; height: auto }
 figcaption { font-size: 13px; color: #555; overflow-wrap: anywhere }
@@ -140,8 +143,14 @@ def classes_section(rows):
         "The best threshold is the score that gives the largest F1, with precision and recall there, at IoU "
         "0.5. Below: precision over recall; AP50 is the area below the curve, the dot the best threshold.",
         table(head, cells),
-        f'<div class="row">{"".join(figures)}</div>',
+        _folded("Precision over recall", f'<div class="row">{"".join(figures)}</div>', len(rows) <= FEW),
     )
+
+
+def _folded(heading, content, is_open):
+    """HTML content below a heading, a text, that shows and hides it."""
+    opened = " open" if is_open else ""
+    return f"<details{opened}><summary>{html.escape(heading)}</summary>{content}</details>"
 
 
 def _precision_chart(row):
@@ -154,25 +163,31 @@ def _precision_chart(row):
 def confusion_section(names, counts):
     """The section of the confusion matrix: K names and K + 1 rows of K + 1 counts, background last."""
     names = [*names, "background"]
-    rows = []
-    for number, (name, row) in enumerate(zip(names, counts)):
+    is_small = len(names) <= FEW + 1
+    columns = names if is_small else [str(number) for number in range(1, len(names) + 1)]
+    rows = names if is_small else [f"{number}: {name}" for number, name in zip(columns, names)]
+    lines = []
+    for number, (name, row) in enumerate(zip(rows, counts)):
         whole = max(sum(row), 1)
         cells = [_shaded(count, count / whole, number == column) for column, count in enumerate(row)]
-        rows.append(f"<tr><th>{html.escape(name)}</th>{''.join(cells)}</tr>")
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+        lines.append(f"<tr><th>{html.escape(name)}</th>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("object, detected as", *columns))
+    kind = "" if is_small else ' class="dense"'
+    matrix = f'<div class="wide"><table{kind}><tr>{head}</tr>{"".join(lines)}</table></div>'
     return section(
         "Confusion matrix",
         "Rows are what is there, columns what was detected, at IoU 0.5, by the detections at or above the "
         "best threshold of their class (the median of the others where a class has none). The last column "
         "counts objects that were not found, the last row detections that find no object. Shades are shares "
         "of the row.",
-        f'<div class="wide"><table><tr><th>object, detected as</th>{head}</tr>{"".join(rows)}</table></div>',
+        _folded("The matrix", matrix, is_small),
     )
 
 
 def _shaded(count, share, is_right):
     color = "43,138,62" if is_right else "217,72,15"
-    return f'<td style="background:rgba({color},{share * 0.6:.2f})">{count or ""}</td>'
+    style = f' style="background:rgba({color},{share * 0.6:.2f})"' if count else ""
+    return f"<td{style}>{count or ''}</td>"
 
 
 def recall_section(tables):

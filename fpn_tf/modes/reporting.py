@@ -79,14 +79,15 @@ def _sections(metrics, analysis):
     table = breakdown.confusion(*as_matched, analysis.are_shown, len(names))
     sizes = breakdown.recall_by(objects.areas, breakdown.SIZES, *shown)
     crowding = breakdown.recall_by(breakdown.crowding_of(objects), breakdown.CROWDING, *shown)
+    lost = report_page.lost_section(
+        faults.ap50(*as_matched),
+        faults.ap_lost(*as_matched),
+        faults.counts(*as_matched),
+        faults.KINDS,
+        CSS_COLORS,
+    )
     return [
-        report_page.lost_section(
-            faults.ap50(*as_matched),
-            faults.ap_lost(*as_matched),
-            faults.counts(*as_matched),
-            faults.KINDS,
-            CSS_COLORS,
-        ),
+        *([lost] if any(analysis.counts) else []),
         report_page.classes_section(_class_rows(metrics, analysis)),
         report_page.confusion_section(names, table.tolist()),
         report_page.recall_section({"size of the object": sizes, "objects in the photo": crowding}),
