@@ -26,11 +26,13 @@ class Page(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.open, self.elements, self.texts, self.rows, self.sources = [], set(), [], [], []
+        self.is_open = False  # something that can be folded
         self.feed(text)
         assert not self.open
 
     def handle_starttag(self, tag, attrs):
         self.elements.add(tag)
+        self.is_open = self.is_open or ("open", None) in attrs
         self.sources += [value for name, value in attrs if name in ("src", "href")]
         if tag == "tr":
             self.rows.append([])
@@ -179,6 +181,15 @@ def test_nothing_detected(scored, tmp_path, annotated):
     metrics = coco.evaluate(truth, [])
     page = Page(write_file_report(tmp_path, metrics, truth, [], "none.json").read_text("utf-8"))
     assert page.rows_of("AP") == [["0.000" if annotated else "-"]]
+
+
+@pytest.mark.parametrize(("classes", "is_folded"), [(2, False), (30, True)])
+def test_a_matrix_of_many_classes_is_folded_and_numbered(classes, is_folded):
+    counts = np.eye(classes + 1, dtype=int).tolist()
+    page = Page(report_page.confusion_section([f"<{i}>" for i in range(classes)], counts))
+    assert page.rows[0][1:] == ([*map(str, range(1, 32))] if is_folded else ["<0>", "<1>", "background"])
+    assert page.rows[1] == ["1: <0>" if is_folded else "<0>", "1"]
+    assert page.is_open != is_folded
 
 
 def test_tables_show_numbers_texts_and_nothing():

@@ -1,7 +1,9 @@
 """Kinds of error, and the AP that each of them costs (TIDE, Bolya et al. 2020), out of Matches.
 
 Of two errors at one object that mending would each turn into a find, the one of the higher score
-does; the other goes away, as in the authors' code.
+does; the other goes away, as in the authors' code. Differs from it: the best 100 detections of each
+class in a photo count, as in COCO's AP, not of all classes together; what a crowd region absorbs is
+no error.
 """
 
 import numpy as np

@@ -77,7 +77,7 @@ def _show_and_export(model_dir, held_out, metrics):
         "metrics, detections": "eval",
         "pictures": "pictures",
     }
-    if KINDS[model.kind].has_classes:
+    if (pathlib.Path(model_dir) / REPORT).exists():  # kinds of model without classes have none
         written["report"] = REPORT
     if KINDS[model.kind].is_served:
         exported = saved_model.export(model, pathlib.Path(model_dir) / "export")
