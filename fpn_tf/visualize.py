@@ -15,6 +15,15 @@ GAP = 8  # pixels between two pictures side by side
 READABLE_SIDE = 480  # pixels: the shorter side that small photos are enlarged to
 LONGEST_SIDE = 2048  # pixels: the longer side at which enlarging stops
 MARK = ("Software", "fpn_tf")  # an entry of the PNGs
+FAULT_COLORS = {  # what a detection is, or "missed" of an object -> (r, g, b)
+    "right": (43, 160, 60),
+    "classification": (225, 40, 60),
+    "localisation": (255, 165, 0),
+    "both": (140, 80, 40),
+    "duplicate": (0, 170, 210),
+    "background": (190, 40, 200),
+    "missed": (40, 70, 255),
+}
 
 
 def class_color(number):
@@ -179,6 +188,27 @@ def draw_record(photo, record, class_names):
     labels = [names[c - 1] if c <= len(names) else "no class of the model" for c in record.classes]
     colors = [class_color(c - 1) for c in record.classes]
     return draw_boxes(*enlarged(photo, record.boxes), labels, colors)
+
+
+def draw_faults(photo, boxes, kinds, labels, side):
+    """A photo of a given size with boxes in the colours of their kinds.
+
+    Args:
+        photo: uint8 [H, W, 3].
+        boxes: [D, 4] in its pixels, the most important first.
+        kinds: D keys of FAULT_COLORS.
+        labels: D texts of `label_text`, any of them empty.
+        side: the longer side of the picture, pixels.
+
+    Returns:
+        PIL.Image.
+    """
+    height, width = photo.shape[:2]
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    scaled = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC))
+    boxes = np.asarray(boxes, float).reshape(-1, 4) * scale
+    return draw_boxes(scaled, boxes, labels, [FAULT_COLORS[kind] for kind in kinds])
 
 
 def save_picture(image, path):

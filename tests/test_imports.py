@@ -41,6 +41,8 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "evaluation": CORE | {"cluster", "config", "data", "visualize"},
     "labels": set(),
     "visualize": {"data", "files", "labels", "structures"},
+    "charts": set(),
+    "report_page": {"charts"},
     "inspection": CORE | {"data", "visualize"},
     "photo_paths": {"errors", "files"},
     "predict": CORE | {"evaluation", "visualize"},

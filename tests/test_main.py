@@ -65,7 +65,8 @@ def test_train_and_eval_leaves_everything_behind(trained):
     assert logged == metrics  # the evaluation's own line
     assert (model_dir / "export" / "1" / "saved_model.pb").exists()
     assert len(list((model_dir / "pictures").glob("*.png"))) == 2
-    for word in ("AP50", "AP_small", "red", "pictures", "SavedModel", str(model_dir)):
+    assert "run, step 4" in (model_dir / "eval" / "report.html").read_text("utf-8")
+    for word in ("AP50", "AP_small", "red", "pictures", "eval/report.html", "SavedModel", str(model_dir)):
         assert word in output
 
 
@@ -87,9 +88,12 @@ def test_a_second_run_goes_on_where_the_first_stopped(trained, tmp_path, main_he
 @pytest.mark.usefixtures("eagerly")
 def test_eval_predict_and_export_read_the_model_dir(trained, tmp_path, main_here, caplog):
     root, model_dir, _ = trained
-    (model_dir / "eval" / "metrics.json").unlink()
-    status, _, errors = main_here("--mode=eval", f"--model_dir={model_dir}", "--checkpoint=best")
+    for name in ("metrics.json", "report.html"):
+        (model_dir / "eval" / name).unlink()
+    status, output, errors = main_here("--mode=eval", f"--model_dir={model_dir}", "--checkpoint=best")
     assert status == 0, errors
+    assert f"report: {model_dir / 'eval' / 'report.html'}" in output
+    assert (model_dir / "eval" / "report.html").exists()
     assert json.loads((model_dir / "eval" / "metrics.json").read_text())["step"] == 4
 
     shutil.copytree(root / "images", tmp_path / "photos")
@@ -130,15 +134,18 @@ def test_an_interruption_is_no_error(error, status, line, main_here, monkeypatch
     assert main_here("--mode=predict") == (status, "", line)
 
 
-def test_scoring_a_result_file(trained, main_here):
+def test_scoring_a_result_file(trained, tmp_path, main_here):
     root, model_dir, _ = trained
     status, output, errors = main_here(
         "--mode=eval",
         f"--detections={model_dir}/eval/detections.json",
         f"--annotations={root}/annotations.json",
+        f"--model_dir={tmp_path}",
     )
     assert status == 0, errors
     assert "AP_medium" in output
+    assert f"report: {tmp_path / 'eval' / 'report.html'}" in output
+    assert sorted(file.name for file in (tmp_path / "eval").iterdir()) == ["metrics.json", "report.html"]
 
 
 def test_a_run_that_cannot_be_continued_is_refused_and_kept(trained, main_here):

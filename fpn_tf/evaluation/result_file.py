@@ -1,6 +1,7 @@
 """A file of detections in COCO's result format, scored against a file of annotations."""
 
 import collections
+from typing import NamedTuple
 
 from fpn_tf import files
 from fpn_tf.data.categories import in_words
@@ -8,6 +9,15 @@ from fpn_tf.data.coco_folder import SHOWN, check, check_lists, is_box, is_number
 from fpn_tf.errors import DataError
 from fpn_tf.evaluation import coco
 from fpn_tf.evaluation.numbering import notes_on_boxes
+
+
+class ScoredFiles(NamedTuple):
+    """A result file and what it is worth."""
+
+    metrics: dict  # see `fpn_tf.evaluation.coco.evaluate`
+    notes: list[str]  # what a user should know
+    truth: dict  # in COCO's form
+    results: list[dict]  # COCO results
 
 
 def score_files(detections, annotations):
@@ -18,8 +28,7 @@ def score_files(detections, annotations):
         annotations: path of the annotation file.
 
     Returns:
-        (metrics, notes): see `fpn_tf.evaluation.coco.evaluate`; above 100 detections of a class in a
-        photo all of them are counted, too. Notes are lines that a user should know.
+        ScoredFiles; above 100 detections of a class in a photo all of them are counted, too.
 
     Raises:
         DataError: a file that is absent, no JSON or of another form.
@@ -30,7 +39,7 @@ def score_files(detections, annotations):
     limit = max(per_class.values(), default=0)
     notes = notes_on_boxes(truth, annotations)
     notes += [note for note in (coco.limit_note(limit, detections),) if note]
-    return coco.evaluate(truth, results, limit=limit), notes
+    return ScoredFiles(coco.evaluate(truth, results, limit=limit), notes, truth, results)
 
 
 def read_truth(path):

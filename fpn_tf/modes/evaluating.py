@@ -9,6 +9,7 @@ from fpn_tf.evaluation import evaluator, result_file
 from fpn_tf.evaluation.held_out import as_scored
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.modes.pictures import draw_pictures
+from fpn_tf.modes.reporting import REPORT, write_file_report
 from fpn_tf.modes.scoring import detect_with_bar, print_metrics, print_notes, score_and_write
 from fpn_tf.pretrained.model_dir import load_model_dir
 from fpn_tf.training.preparation import open_held_out, with_classes
@@ -16,7 +17,7 @@ from fpn_tf.training.progress import console
 
 
 def evaluate(model_dir, overrides, checkpoint):
-    """Evaluates a checkpoint of `model_dir` on its held-out split; writes metrics and pictures.
+    """Evaluates a checkpoint of `model_dir` on its held-out split; writes metrics, report and pictures.
 
     Args:
         model_dir: the folder of a run.
@@ -42,21 +43,26 @@ def evaluate(model_dir, overrides, checkpoint):
         metrics = score_and_write(config, dataset, detections, seconds, model_dir, step)
         draw_pictures(model, dataset, model_dir, config.eval.pictures)
         print_metrics(metrics)
+        if KINDS[config.model.kind].has_classes:
+            console.print(f"report: {pathlib.Path(model_dir) / REPORT}")
 
 
 def score_files(detections, annotations, model_dir):
-    """Scores a COCO result file; writes eval/metrics.json where a model_dir is given.
+    """Scores a COCO result file; writes eval/metrics.json and report.html where a model_dir is given.
 
     Args:
         detections: path of the result file.
         annotations: path of the COCO annotations that it belongs to.
         model_dir: a folder, or None.
     """
-    metrics, notes = result_file.score_files(detections, annotations)
-    print_notes(notes)
+    scored = result_file.score_files(detections, annotations)
+    print_notes(scored.notes)
     if model_dir:
-        files.write_json(pathlib.Path(model_dir) / "eval" / "metrics.json", metrics)
-    print_metrics(metrics)
+        report = write_file_report(model_dir, scored.metrics, scored.truth, scored.results, detections)
+        files.write_json(pathlib.Path(model_dir) / "eval" / "metrics.json", scored.metrics)
+    print_metrics(scored.metrics)
+    if model_dir:
+        console.print(f"report: {report}")
 
 
 def _lacks_classes(config):

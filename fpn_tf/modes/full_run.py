@@ -9,6 +9,7 @@ from fpn_tf.evaluation.held_out import as_scored
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.exporting import saved_model
 from fpn_tf.modes.pictures import draw_pictures
+from fpn_tf.modes.reporting import REPORT
 from fpn_tf.modes.scoring import (
     detect_with_bar,
     finished_metrics,
@@ -76,6 +77,8 @@ def _show_and_export(model_dir, held_out, metrics):
         "metrics, detections": "eval",
         "pictures": "pictures",
     }
+    if (pathlib.Path(model_dir) / REPORT).exists():  # kinds of model without classes have none
+        written["report"] = REPORT
     if KINDS[model.kind].is_served:
         exported = saved_model.export(model, pathlib.Path(model_dir) / "export")
         written["SavedModel"] = exported.relative_to(model_dir)

@@ -9,6 +9,7 @@ import rich.table
 from fpn_tf import files
 from fpn_tf.evaluation import evaluator
 from fpn_tf.evaluation.kinds import KINDS
+from fpn_tf.modes.reporting import write_run_report
 from fpn_tf.training.progress import console, progress_bar
 
 
@@ -37,7 +38,7 @@ def detect_with_bar(detector, dataset):
 
 
 def score_and_write(config, dataset, detections, seconds, model_dir, step):
-    """Scores detections and writes metrics, results and speed below `eval/` of a run.
+    """Scores detections and writes report, metrics, results and speed below `eval/` of a run.
 
     Args:
         config: Config.
@@ -51,8 +52,12 @@ def score_and_write(config, dataset, detections, seconds, model_dir, step):
         {name: number}: the metrics.
     """
     metrics, results = evaluator.score(dataset, detections, config)
-    evaluator.write(model_dir, metrics, results, step, seconds)
-    main = KINDS[config.model.kind].metric
+    kind = KINDS[config.model.kind]
+    if kind.has_classes:
+        image_ids = [dataset.records[index].image_id for index in detections]
+        write_run_report(model_dir, metrics, dataset, results, image_ids, step)
+    evaluator.write(model_dir, metrics, results, step, seconds)  # last: metrics.json tells that all is there
+    main = kind.metric
     console.print(f"step {step}: {main} {metrics[main]:.3f} on {len(detections)} photos")
     return metrics
 

@@ -129,6 +129,8 @@ def test_a_run_from_photos_to_recall(coco_folder, tmp_path, main_here):
     assert 0 <= metrics["AR1000"] <= 1
     results = json.loads((model_dir / "eval" / "detections.json").read_text())
     assert len(results) == 6 * 40
+    assert not (model_dir / "eval" / "report.html").exists()  # which is of classes
+    assert "report" not in out
     assert set(results[0]) == {"image_id", "category_id", "segmentation", "bbox", "score"}
     assert len(list((model_dir / "pictures").glob("*.png"))) == 2
     status, _, err = main_here("--mode=export", f"--model_dir={model_dir}")
