@@ -11,9 +11,8 @@ from fpn_tf.structures import FilePath
 class CocoMetrics(keras.callbacks.Callback):
     """Scores the model on held-out photos at the end of each epoch, and adds the numbers to the logs.
 
-    The logs have COCO's 12 numbers by name (`AP`, `AP50`, ...) and `AP/<class>`, so that callbacks after
-    this one can watch them: name it before `keras.callbacks.EarlyStopping("AP", mode="max")` or
-    `keras.callbacks.ModelCheckpoint("best.keras", "AP", mode="max", save_best_only=True)`.
+    The logs have COCO's 12 numbers by name (`AP`, `AP50`, ...) and `AP/<class>`, so that callbacks that
+    come after this one can watch them: Keras' EarlyStopping and ModelCheckpoint, with mode="max".
 
     Args:
         annotations: path of a COCO-format JSON file.
