@@ -32,10 +32,10 @@ class CocoMetrics(keras.callbacks.Callback):
         self.annotations, self.images = annotations, images
         self.dataset: Any = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.dataset = open_scored(self.model, self.annotations, self.images)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is None:
             return
         metrics = score(self.model, self.dataset)

@@ -210,7 +210,7 @@ def test_detect_maps_to_the_datasets_ids(tiny_config):
 
 
 @pytest.mark.parametrize(
-    "photo", [np.zeros((64, 96)), np.zeros((64, 96, 3)), np.zeros((64, 96, 4), np.uint8), 7]
+    "photo", [np.zeros((64, 96)), np.zeros((64, 96, 3)), np.zeros((64, 96, 5), np.uint8), 7]
 )
 def test_detect_says_what_it_expects(model, photo):
     with pytest.raises(ValueError, match=r"images\[0\].*expected"):
