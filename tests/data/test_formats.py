@@ -326,6 +326,9 @@ def test_folders_that_are_none(tmp_path, coco, coco_folder):
         DataConfig(folder="x", format="tfrecord").validate()
     with pytest.raises(UserError, match=r"data\.holdout=1\.0: expected a share"):
         DataConfig(folder="x", holdout=1.0).validate()
+    (tmp_path / "empty" / "train.json").write_text('{"images": [')
+    with pytest.raises(DataError, match=r"train\.json: not valid JSON"):
+        opened(tmp_path / "empty")
     shutil.copy(coco_folder / "annotations.json", coco_folder / "again.json")
     with pytest.raises(DataError, match="are of all; expected one"):
         opened(coco_folder)

@@ -10,10 +10,18 @@ TRIED = 5  # photos of a file that tell where its photos are
 
 
 def find(folder):
-    """{"train", "val", "test" or "all": PhotoSet} of a folder; {} where it has no such file."""
-    sets = {}
+    """{"train", "val", "test" or "all": PhotoSet} of a folder; {} where it has no such file.
+
+    Raises:
+        DataError: two files of one part, or none but such as cannot be read.
+    """
+    sets, unreadable = {}, []
     for path in sorted(folder.rglob("*.json")):
-        names = _photo_names(path)
+        try:
+            names = _photo_names(path)
+        except DataError as error:
+            unreadable.append(error)
+            continue
         if names:
             inside = path.relative_to(folder)
             part = part_of(inside.stem) or next(filter(None, map(part_of, inside.parts[:-1])), "all")
@@ -23,6 +31,8 @@ def find(folder):
                     "expected one, or data.train_annotations and data.eval_annotations"
                 )
             sets[part] = PhotoSet(path, _images_folder(folder, path, names))
+    if unreadable and not sets:
+        raise unreadable[0]
     return sets
 
 
@@ -33,10 +43,7 @@ def read(photo_set, class_names=()):
 
 def _photo_names(path):
     """The first names of photos in a file in COCO's form; () of another file."""
-    try:
-        content = read_json(path)
-    except DataError:
-        return ()
+    content = read_json(path)
     if (
         not isinstance(content, dict)
         or not content.keys() >= LISTS

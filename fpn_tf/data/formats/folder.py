@@ -16,7 +16,7 @@ class Contents(NamedTuple):
     """One split of a folder.
 
     Attributes:
-        coco: ground truth as a COCO dict, whose `file_name`s are relative to `images`.
+        coco: ground truth as a COCO dict, to be checked yet, whose `file_name`s are relative to `images`.
         images: the folder of the photos.
         source: the file or folder of the annotations, for messages.
         remark: what the folder was taken for, a sentence.
@@ -55,9 +55,9 @@ def open_folder(folder, split, data_format="auto", holdout=0.2, class_names=()):
     is_divided = held_out is None
     part = training if split == "train" or is_divided else held_out
     coco = reader.read(sets[part], class_names)
-    check(coco, sets[part].annotations)
     remark = f"{folder}: taken for {name} ({sets[part].annotations.name}, {part})"
     if is_divided:
+        check(coco, sets[part].annotations)
         coco = divided(coco, split, holdout)
         remark += f"; {holdout:.0%} of its photos are held out, chosen by their names"
     return Contents(coco, sets[part].images, sets[part].annotations, remark)
