@@ -5,6 +5,7 @@ checkpoints/step_00001000/model.weights.h5     Keras' own format: what detection
                           model.json           its parts, where some are not of this project
                           training.weights.h5  the trained weights, where model.weights.h5 is their average
                           optimizer.npz        velocities and step counter (not after an import)
+                          training_set.npz     what the data set was, photo by photo: `data.snapshot`
                           state.json           step, AP if evaluated, and the hash of each of the others
 checkpoints/best/                              a copy of the one of the best AP
 """
@@ -31,7 +32,7 @@ from fpn_tf.variable_names import optimizer_names, renamed
 WEIGHTS_FILE, TRAINING_FILE = "model.weights.h5", "training.weights.h5"
 DISK_MARGIN = 1.05  # free bytes for a byte of weights: HDF5 adds names and tables
 OPTIMIZER_FILE, CONFIG_FILE, STATE_FILE = "optimizer.npz", "config.json", "state.json"
-PARTS_FILE = "model.json"
+PARTS_FILE, TRAINING_SET_FILE = "model.json", "training_set.npz"
 STEP_PREFIX = "step_"  # of a checkpoint's folder, before eight digits
 
 
@@ -68,11 +69,22 @@ class Checkpoints:
             if not self.keep_every or state_of(old).get("step", 0) % self.keep_every:
                 shutil.rmtree(old)
 
-    def rate(self, step, average_precision):
-        """Notes the AP of the checkpoint of `step`, and copies it to `best` if it beats the best so far."""
+    def rate(self, step, average_precision, scored_by=None):
+        """Notes the AP of the checkpoint of `step`, and copies it to `best` if it beats the best so far.
+
+        Args:
+            step: int.
+            average_precision: float.
+            scored_by: JSON value that stands for what it was scored by. A best checkpoint that was scored
+                by something else cannot be compared, and gives way. None: any can be.
+        """
         source, best = self._folder_of(step), self.find("best")
         state = state_of(source) | {"AP": float(average_precision)}
-        if best is None or state_of(best).get("AP", -1.0) < average_precision:
+        if scored_by is not None:
+            state["scored_by"] = scored_by
+        best_state = {} if best is None else state_of(best)
+        is_comparable = is_rated_by(best_state, scored_by)
+        if not is_comparable or best_state["AP"] < average_precision:
             size = sum(path.stat().st_size for path in source.iterdir())
             with self._folder_written_whole(self.folder / "best", size) as folder:
                 for path in source.iterdir():
@@ -101,6 +113,11 @@ class Checkpoints:
                 return folder
             logging.warning("passed over: %s is damaged", folder)
         return None
+
+    def weights_hash(self, step):
+        """The hash of what detection uses in the checkpoint of `step`, the best one's too; "" if unknown."""
+        states = map(state_of, (self._folder_of(step), self.folder / "best"))
+        return next((s["files"].get(WEIGHTS_FILE, "") for s in states if s.get("step") == step), "")
 
     def steps(self):
         """The steps of all checkpoints, damaged ones included, in order."""
@@ -271,6 +288,14 @@ def state_of(folder):
         return files.json_of((folder / STATE_FILE).read_bytes())
     except (OSError, ValueError):
         return {}
+
+
+def is_rated_by(state, scored_by):
+    """Whether a checkpoint's state has an AP that compares with one of `scored_by`, see `rate`.
+
+    An AP of the version before, which does not say what it was scored by, does.
+    """
+    return "AP" in state and (scored_by is None or state.get("scored_by", scored_by) == scored_by)
 
 
 def _misfit(folder, error):

@@ -4,8 +4,14 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
+import socket
+import threading
+import time
 
+import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from fpn_tf.errors import ClusterError, ConfigError
 
@@ -16,6 +22,8 @@ LOST_WORKER_ERRORS = (  # TensorFlow raises one of them when another process is 
     tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
 )
+PATIENCE = 10  # seconds before a run says, and says again where it changes, for which workers it waits
+TICK = 0.2  # seconds between two tries to reach them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +87,31 @@ class Cluster:
         """The whole numbers that the processes call this with: a list of one for each replica, in order."""
         if self.workers == 1:
             return [number]
+        return self._gathered_rows(np.asarray([number])).tolist()
+
+    def gathered_texts(self, text):
+        """The texts that the processes call this with: a list of one for each worker, in order."""
+        if self.workers == 1:
+            return [text]
+        codes = np.frombuffer(text.encode(), np.uint8)
+        lengths = self.gathered_numbers(len(codes))
+        row = np.zeros((1, max(lengths)), np.int64)
+        row[0, : len(codes)] = codes
+        rows, per_worker = self._gathered_rows(row), self.replicas // self.workers
+        return [
+            rows[i, : lengths[i]].astype(np.uint8).tobytes().decode()
+            for i in range(0, self.replicas, per_worker)
+        ]
+
+    def _gathered_rows(self, row):
+        """int64 arrays [1, ...] of one shape, each process' own -> [replicas, ...]."""
 
         @tf.function(autograph=False)
         def gather():
-            numbers = self.strategy.run(lambda: tf.constant([number], tf.int64))
-            return self.strategy.gather(numbers, axis=0)
+            rows = self.strategy.run(lambda: tf.constant(row, tf.int64))
+            return self.strategy.gather(rows, axis=0)
 
-        return gather().numpy().tolist()
+        return gather().numpy()
 
     @property
     def lost_worker(self):
@@ -168,8 +194,84 @@ def _many_workers(resolver, gpus, num_replicas):
             raise ConfigError(
                 f"train.num_replicas={num_replicas}: without GPUs each worker has one CPU device"
             )
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    addresses = resolver.cluster_spec().as_dict()["worker"]
+    meet(addresses, resolver.task_id)
+    with _lost_worker_in_one_line(workers), _sigterm_kept():
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     return Cluster(strategy, resolver.task_id, workers)
+
+
+def meet(addresses, number):
+    """Returns when all workers of a cluster can be reached; says after a while for whom it waits.
+
+    TensorFlow would wait without a word, deaf to every signal. A worker listens at its address while it
+    is here, as TensorFlow does from then on.
+
+    Args:
+        addresses: "host:port" of the workers in their order.
+        number: of this worker.
+
+    Raises:
+        ClusterError: another program listens at this worker's address.
+    """
+    absent = [address for i, address in enumerate(addresses) if i != number]
+    start, last_note = time.monotonic(), None
+    patience = PATIENCE
+    with _listening(addresses[number]):
+        while absent := [address for address in absent if not _listens(address)]:
+            if time.monotonic() - start > patience:
+                note = f"waiting for {len(absent)} of {len(addresses)} workers ({', '.join(absent)})"
+                if note != last_note:
+                    logging.warning("%s", note)
+                last_note, patience = note, patience + PATIENCE
+            time.sleep(TICK)
+
+
+@contextlib.contextmanager
+def _listening(address):
+    """A context in which others can connect to a port of this machine, though nobody answers them."""
+    port = _host_and_port(address)[1]
+    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    try:
+        server = socket.create_server(
+            ("", port), family=family, backlog=128, dualstack_ipv6=family == socket.AF_INET6
+        )
+    except OSError as error:
+        raise ClusterError(
+            f"{address}: this worker cannot listen there ({error.strerror}); expected a free port"
+        ) from None
+    with server:
+        yield
+
+
+def _listens(address):
+    """Whether something takes connections at "host:port"."""
+    try:
+        with socket.create_connection(_host_and_port(address), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _host_and_port(address):
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ClusterError(f"{address}: is no address of a worker; expected host:port")
+    return host.strip("[]"), int(port)
+
+
+@contextlib.contextmanager
+def _sigterm_kept():
+    """A context at whose end SIGTERM goes where it went before: TensorFlow's cluster takes it for itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python sets signals in the main thread alone
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _resolver():

@@ -148,9 +148,12 @@ def score(dataset, detections, config):
     return kind.score(dataset.coco, results, ids, config.eval.max_detections), results
 
 
-def write(model_dir, metrics, results, step, seconds):
-    """Writes eval/detections.json, speed.json (`seconds` per photo) and metrics.json, each whole."""
+def write(model_dir, metrics, results, step, seconds, made_from):
+    """Writes eval/detections.json, speed.json (`seconds` per photo) and metrics.json, each whole.
+
+    `made_from` is that of `fpn_tf.evaluation.provenance`.
+    """
     folder = pathlib.Path(model_dir) / "eval"
     files.write_json(folder / "detections.json", results, indent=None)
     files.write_json(folder / "speed.json", {"seconds_per_photo": seconds})
-    files.write_json(folder / "metrics.json", metrics | {"step": step})
+    files.write_json(folder / "metrics.json", metrics | {"step": step, "made_from": made_from})

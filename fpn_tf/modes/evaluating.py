@@ -8,10 +8,12 @@ from fpn_tf.cluster import make_cluster
 from fpn_tf.evaluation import evaluator, result_file
 from fpn_tf.evaluation.held_out import as_scored
 from fpn_tf.evaluation.kinds import KINDS
+from fpn_tf.evaluation.provenance import scored_by
 from fpn_tf.modes.pictures import draw_pictures
 from fpn_tf.modes.reporting import REPORT, write_file_report
 from fpn_tf.modes.scoring import detect_with_bar, print_metrics, print_notes, score_and_write
 from fpn_tf.pretrained.model_dir import load_model_dir
+from fpn_tf.training.agreement import check_agreement, data_facts, reading_facts
 from fpn_tf.training.preparation import open_held_out, with_classes
 from fpn_tf.training.progress import console
 
@@ -29,6 +31,13 @@ def evaluate(model_dir, overrides, checkpoint):
     """
     cluster = make_cluster()
     console.quiet = not cluster.is_chief
+    with cluster.lost_worker:
+        _evaluate(model_dir, overrides, checkpoint, cluster)
+
+
+def _evaluate(model_dir, overrides, checkpoint, cluster):
+    """`evaluate` on a Cluster."""
+    check_agreement(cluster, reading_facts("eval", model_dir, overrides, checkpoint))
     with cluster.strategy.scope():
         config, model, step = load_model_dir(model_dir, overrides, checkpoint)
     dataset = open_held_out(config)
@@ -36,11 +45,14 @@ def evaluate(model_dir, overrides, checkpoint):
         config = with_classes(config, dataset)
     adopt(model, config)
     dataset, notes = as_scored(dataset, config)
+    if cluster.workers > 1:
+        check_agreement(cluster, data_facts(dataset, "held-out data", config.data.segments))
     print_notes(notes)
     detector = evaluator.make_detector(model, dataset, config, cluster)
     detections, seconds = detect_with_bar(detector, dataset)
     if cluster.is_chief:
-        metrics = score_and_write(config, dataset, detections, seconds, model_dir, step)
+        sources = scored_by(dataset, config)
+        metrics = score_and_write(config, dataset, detections, seconds, model_dir, step, sources)
         draw_pictures(model, dataset, model_dir, config.eval.pictures)
         print_metrics(metrics)
         if KINDS[config.model.kind].has_classes:

@@ -7,6 +7,7 @@ import pathlib
 from fpn_tf.evaluation import evaluator
 from fpn_tf.evaluation.held_out import as_scored
 from fpn_tf.evaluation.kinds import KINDS
+from fpn_tf.evaluation.provenance import scored_by
 from fpn_tf.exporting import saved_model
 from fpn_tf.modes.pictures import draw_pictures
 from fpn_tf.modes.reporting import REPORT
@@ -19,6 +20,7 @@ from fpn_tf.modes.scoring import (
 )
 from fpn_tf.pretrained.model_dir import load_model_dir
 from fpn_tf.training import loop
+from fpn_tf.training.agreement import check_agreement, data_facts
 from fpn_tf.training.preparation import open_held_out, prepare
 from fpn_tf.training.progress import RunLog, console
 
@@ -34,30 +36,40 @@ def train_and_eval(config, model_dir, get_model=None):
     Raises:
         DataError: the classes of the held-out split are not those of the training split.
     """
-    cluster, config, dataset = prepare(config, model_dir)
+    cluster, config, dataset = prepare(config, model_dir, "train_and_eval", get_model)
+    with cluster.lost_worker:
+        _train_and_eval(config, model_dir, get_model, cluster, dataset)
+
+
+def _train_and_eval(config, model_dir, get_model, cluster, dataset):
+    """`train_and_eval` of a run that was prepared."""
     held_out, notes = as_scored(open_held_out(config), config)
+    if cluster.workers > 1:
+        check_agreement(cluster, data_facts(held_out, "held-out data", config.data.segments))
     print_notes(notes)
+    sources, measured = scored_by(held_out, config), {}  # step -> its metrics, of what this process evaluated
 
     @functools.cache
     def detector(model):
         return evaluator.make_detector(model, held_out, config, cluster)
 
-    def quality(model, step):
+    def evaluate(model, step):
         detections, seconds = detect_with_bar(detector(model), held_out)
         if not cluster.is_chief:
             return None
-        metrics = score_and_write(config, held_out, detections, seconds, model_dir, step)
+        metrics = score_and_write(config, held_out, detections, seconds, model_dir, step, sources)
         with contextlib.closing(RunLog(model_dir, step)) as log:
             log.write_metrics(step, metrics)
+        measured[step] = metrics
         return metrics.get(KINDS[model.kind].metric)
 
-    model, step = loop.train(config, dataset, model_dir, cluster, quality, get_model)
-    metrics_file = pathlib.Path(model_dir) / "eval" / "metrics.json"
-    is_scored = finished_metrics(metrics_file, step) is not None
-    if not cluster.gathered_numbers(is_scored)[0]:  # as the chief sees it
-        quality(model, step)
+    model, step = loop.train(config, dataset, model_dir, cluster, evaluate, get_model, sources)
+    if step not in measured:
+        measured[step] = finished_metrics(model_dir, step, sources, len(held_out.records))
+    if not cluster.gathered_numbers(measured[step] is not None)[0]:  # as the chief sees it
+        evaluate(model, step)
     if cluster.is_chief:
-        _show_and_export(model_dir, held_out, finished_metrics(metrics_file, step))
+        _show_and_export(model_dir, held_out, measured[step])
 
 
 def _show_and_export(model_dir, held_out, metrics):

@@ -13,6 +13,7 @@ from fpn_tf.modes.scoring import detect_with_bar
 from fpn_tf.pretrained.model_dir import load_model_dir
 from fpn_tf.pretrained.parts import rpn_of
 from fpn_tf.structures import Detections
+from fpn_tf.training.agreement import check_agreement, data_facts, reading_facts
 from fpn_tf.training.progress import console
 
 
@@ -34,10 +35,19 @@ def propose(model_dir, overrides, checkpoint, split, output):
         raise ConfigError(f"--output={output}: expected a file ending in .npz")
     cluster = make_cluster()
     console.quiet = not cluster.is_chief
+    with cluster.lost_worker:
+        _propose(model_dir, overrides, checkpoint, split, path, cluster)
+
+
+def _propose(model_dir, overrides, checkpoint, split, path, cluster):
+    """`propose` on a Cluster; `path` is that of the file to write."""
+    check_agreement(cluster, reading_facts(f"propose --split={split}", model_dir, overrides, checkpoint))
     with cluster.strategy.scope():
         config, model, step = load_model_dir(model_dir, overrides, checkpoint)
         rpn = rpn_of(model)
     dataset = open_dataset(config.data, split)
+    if cluster.workers > 1:
+        check_agreement(cluster, data_facts(dataset, f"{split} data"))
     detector = evaluator.make_detector(rpn, dataset, rpn.config, cluster)
     proposals, _ = detect_with_bar(detector, dataset)
     if not cluster.is_chief:

@@ -1,14 +1,17 @@
 """Detections over a whole data set, and the metrics that are made of them."""
 
 import itertools
+import pathlib
 import time
 
 import rich.box
 import rich.table
 
 from fpn_tf import files
+from fpn_tf.checkpoint import Checkpoints
 from fpn_tf.evaluation import evaluator
 from fpn_tf.evaluation.kinds import KINDS
+from fpn_tf.evaluation.provenance import changed_sources, made_from
 from fpn_tf.modes.reporting import write_run_report
 from fpn_tf.training.progress import console, progress_bar
 
@@ -37,7 +40,7 @@ def detect_with_bar(detector, dataset):
     return detections, (end - start) / (last - first) if last > first else None
 
 
-def score_and_write(config, dataset, detections, seconds, model_dir, step):
+def score_and_write(config, dataset, detections, seconds, model_dir, step, scored_by):
     """Scores detections and writes report, metrics, results and speed below `eval/` of a run.
 
     Args:
@@ -47,6 +50,7 @@ def score_and_write(config, dataset, detections, seconds, model_dir, step):
         seconds: seconds per photo, or None.
         model_dir: the folder of the run.
         step: the step of the checkpoint.
+        scored_by: see `fpn_tf.evaluation.provenance.scored_by`.
 
     Returns:
         {name: number}: the metrics.
@@ -56,7 +60,9 @@ def score_and_write(config, dataset, detections, seconds, model_dir, step):
     if kind.has_classes:
         image_ids = [dataset.records[index].image_id for index in detections]
         write_run_report(model_dir, metrics, dataset, results, image_ids, step)
-    evaluator.write(model_dir, metrics, results, step, seconds)  # last: metrics.json tells that all is there
+    sources = made_from(scored_by, Checkpoints(model_dir).weights_hash(step), len(detections))
+    # Last: metrics.json tells that all is there.
+    evaluator.write(model_dir, metrics, results, step, seconds, sources)
     main = kind.metric
     console.print(f"step {step}: {main} {metrics[main]:.3f} on {len(detections)} photos")
     return metrics
@@ -79,15 +85,23 @@ def print_metrics(metrics):
     console.print(table)
 
 
-def finished_metrics(path, step):
-    """The metrics that an earlier evaluation of the same step wrote; None where there are none.
+def finished_metrics(model_dir, step, scored_by, photos):
+    """The metrics that an earlier evaluation wrote; None where there are none of the very same things.
 
     Args:
-        path: of metrics.json.
+        model_dir: the folder of a run.
         step: the step of the checkpoint.
+        scored_by: see `fpn_tf.evaluation.provenance.scored_by`.
+        photos: of the held-out set, all of which have to be scored.
     """
     try:
-        metrics = files.json_of(path.read_bytes())
-    except (OSError, ValueError):
+        metrics = files.json_of((pathlib.Path(model_dir) / "eval" / "metrics.json").read_bytes())
+        sources = metrics.pop("made_from", None)
+    except (OSError, ValueError, AttributeError):
         return None
-    return metrics if metrics.get("step") == step else None
+    if metrics.get("step") != step:
+        return None
+    if sources == made_from(scored_by, Checkpoints(model_dir).weights_hash(step), photos):
+        return metrics
+    console.print(f"note: {changed_sources(sources, scored_by)}: step {step} is evaluated again")
+    return None

@@ -12,5 +12,6 @@ def train(config, model_dir, get_model=None):
         model_dir: the folder of the run.
         get_model: config -> model, of an experiment that has parts of its own, or None.
     """
-    cluster, config, dataset = prepare(config, model_dir)
-    loop.train(config, dataset, model_dir, cluster, get_model=get_model)
+    cluster, config, dataset = prepare(config, model_dir, "train", get_model)
+    with cluster.lost_worker:
+        loop.train(config, dataset, model_dir, cluster, get_model=get_model)

@@ -7,20 +7,29 @@ import tensorflow as tf
 from absl import logging
 
 from fpn_tf import config as config_lib
-from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints, state_of
+from fpn_tf.checkpoint import (
+    CONFIG_FILE,
+    TRAINING_SET_FILE,
+    Checkpoints,
+    is_import,
+    is_rated_by,
+    state_of,
+)
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import open_dataset, training_batches
 from fpn_tf.data.plan import usable_indices
-from fpn_tf.errors import ClusterError, InterruptedRunError, NonFiniteLossError
+from fpn_tf.data.snapshot import change_note, read_snapshot, snapshot_of
+from fpn_tf.errors import InterruptedRunError, NonFiniteLossError
 from fpn_tf.evaluation.evaluator import reading_errors
 from fpn_tf.training.advice import diagnosis
+from fpn_tf.training.agreement import check_agreement, start_facts
 from fpn_tf.training.interrupts import caught_signals
 from fpn_tf.training.progress import Progress, console
 from fpn_tf.training.state import start
 from fpn_tf.training.step import make_train_step
 
 
-def train(config, dataset, model_dir, cluster, evaluate=None, get_model=None):
+def train(config, dataset, model_dir, cluster, evaluate=None, get_model=None, scored_by=None):
     """Trains from the newest checkpoint in `model_dir`, or from the start.
 
     Args:
@@ -32,6 +41,8 @@ def train(config, dataset, model_dir, cluster, evaluate=None, get_model=None):
             at the end, to keep the best checkpoint. None: no evaluation.
         get_model: config -> model, of an experiment that has parts of its own. None: the model that
             the checkpoint or the config describes.
+        scored_by: JSON value that stands for what `evaluate` scores by. Checkpoints that were rated by
+            something else are rated anew. None: they are not.
 
     Returns:
         (model, step): the trained model (with averaged weights under `train.ema_decay`) and the
@@ -47,7 +58,7 @@ def train(config, dataset, model_dir, cluster, evaluate=None, get_model=None):
     settings = config.train
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    run = _Run(config, dataset, model_dir, cluster, evaluate, get_model)
+    run = _Run(config, dataset, model_dir, cluster, evaluate, get_model, scored_by)
     with caught_signals() as run.caught, reading_errors(run.loader), cluster.lost_worker:
         run.finish()
     if run.state.averages:
@@ -58,14 +69,14 @@ def train(config, dataset, model_dir, cluster, evaluate=None, get_model=None):
 class _Run:
     """A run: its data, its TrainingState, its checkpoints, on a Cluster."""
 
-    def __init__(self, config, dataset, model_dir, cluster, evaluate, get_model):
+    def __init__(self, config, dataset, model_dir, cluster, evaluate, get_model, scored_by):
         self.config, self.dataset, self.model_dir = config, dataset, model_dir
-        self.cluster, self.evaluate = cluster, evaluate
+        self.cluster, self.evaluate, self.scored_by = cluster, evaluate, scored_by
         settings = config.train
         usable_indices(dataset.records, config.data)  # none: an error, before anything starts
         self.checkpoints = Checkpoints(model_dir, settings.keep_checkpoints, settings.keep_every)
         newest = self.checkpoints.find()  # hashes it whole: once is enough
-        self.is_rated = newest is not None and "AP" in state_of(newest)
+        self.is_rated = newest is not None and is_rated_by(state_of(newest), scored_by)
         with cluster.strategy.scope():
             self.state, note = start(config, newest, get_model)
         if note:
@@ -73,13 +84,12 @@ class _Run:
         if self.state.model.truth_fields:  # that the data set is to be read with
             self.dataset = open_dataset(config.data, "train", self.state.model.truth_fields)
         self.loader = Loader(self.dataset, config.data)
-        steps = cluster.gathered_numbers(self.state.step)
-        if len(set(steps)) > 1:
-            raise ClusterError(
-                f"--model_dir={model_dir}: the workers find checkpoints of steps {sorted(set(steps))}; "
-                "expected one folder that all of them see"
-            )
+        if cluster.workers > 1:
+            check_agreement(cluster, start_facts(config, self.state, self.dataset))
         if cluster.is_chief:  # nothing speaks against the run any more
+            self.state.training_set = snapshot_of(self.dataset, config.data.segments)
+            if newest is not None and not is_import(newest):
+                print_change(newest, self.state.training_set)
             config_lib.save(config, pathlib.Path(model_dir) / CONFIG_FILE)
         self.train_step, self.caught = None, []
         self.is_out_of_patience = False
@@ -174,7 +184,7 @@ class _Run:
         with self.state.averaged():
             quality = self.evaluate(self.state.model, self.state.step)
         if self.cluster.is_chief:
-            self.checkpoints.rate(self.state.step, quality)
+            self.checkpoints.rate(self.state.step, quality, self.scored_by)
         self.lose_patience()
 
     def lose_patience(self):
@@ -183,7 +193,8 @@ class _Run:
         if self.evaluate is None or not settings.patience:
             return
         best = self.checkpoints.find("best")
-        best_step = self.state.step if best is None else state_of(best)["step"]
+        is_comparable = best is not None and is_rated_by(state_of(best), self.scored_by)
+        best_step = state_of(best)["step"] if is_comparable else self.state.step
         evaluations = (self.state.step - best_step) // settings.eval_every
         is_spent = self.cluster.gathered_numbers(int(evaluations >= settings.patience))[0]
         if is_spent and not self.is_out_of_patience and self.state.step < settings.steps:
@@ -196,3 +207,15 @@ class _Run:
     def save(self):
         if self.cluster.is_chief:
             self.state.save(self.checkpoints)
+
+
+def print_change(newest, training_set):
+    """Prints what has changed about the training set since a checkpoint, if anything has.
+
+    Args:
+        newest: folder of the checkpoint that a run goes on from.
+        training_set: Snapshot of the set as it is.
+    """
+    note = change_note(read_snapshot(newest / TRAINING_SET_FILE), training_set, state_of(newest)["step"])
+    if note:
+        console.print(f"note: {note}")

@@ -13,6 +13,7 @@ from fpn_tf.data.survey import check_files
 from fpn_tf.errors import CheckpointError, ConfigError
 from fpn_tf.pretrained.model_dir import check_start
 from fpn_tf.training.advice import schedule_findings
+from fpn_tf.training.agreement import check_agreement, command_facts, data_facts
 from fpn_tf.training.progress import console
 
 CHANGEABLE = ("train.", "eval.", "data.")  # sections in which a resumed run may differ
@@ -27,7 +28,7 @@ FIXED = (  # ... but for what decides the order of the data, the classes, the op
 )
 
 
-def prepare(config, model_dir):
+def prepare(config, model_dir, mode="train", get_model=None):
     """What every training run begins with: its checks.
 
     Of a run that is refused nothing is left but the folder, which is made to know whether it can be.
@@ -35,6 +36,8 @@ def prepare(config, model_dir):
     Args:
         config: Config.
         model_dir: the folder of the run, new or not.
+        mode: what all workers of a cluster are to do, by the name of its --mode.
+        get_model: config -> model, of an experiment that has parts of its own, or None.
 
     Returns:
         (Cluster, config with classes, training Dataset).
@@ -45,6 +48,13 @@ def prepare(config, model_dir):
     settings = config.train
     cluster = make_cluster(settings.num_replicas, settings.batch_size // settings.accumulation_steps)
     console.quiet = not cluster.is_chief
+    with cluster.lost_worker:
+        return cluster, *_checked(config, model_dir, cluster, mode, get_model)
+
+
+def _checked(config, model_dir, cluster, mode, get_model):
+    """(config with classes, training Dataset) of a run that can start or go on; see `prepare`."""
+    settings = config.train
     parts = cluster.replicas * settings.accumulation_steps
     if settings.batch_size % parts:
         raise ConfigError(
@@ -54,6 +64,9 @@ def prepare(config, model_dir):
     check_writable(model_dir)
     _check_start(config.train.initial_model_dir, model_dir)
     dataset = open_dataset(config.data, "train")
+    if cluster.workers > 1:
+        facts = data_facts(dataset, "training data", config.data.segments)
+        check_agreement(cluster, command_facts(mode, config, model_dir, get_model) | facts)
     newest = Checkpoints(model_dir).find()
     if newest is None or is_import(newest):  # a run that goes on has printed them
         findings = annotation_findings(dataset) + anchor_findings(dataset, config)
@@ -74,7 +87,7 @@ def prepare(config, model_dir):
         f"{len(dataset.class_names)} classes; {cluster.replicas} replica(s) of {cluster.workers} "
         f"process(es), learning rate {settings.peak_learning_rate:g} for {settings.batch_size} images a step"
     )
-    return cluster, config, dataset
+    return config, dataset
 
 
 def open_held_out(config):

@@ -25,12 +25,13 @@ class TrainingState:
         optimizer: Keras optimizer.
         step: steps taken so far.
         skipped: steps whose batch was passed over, since it gave no finite loss.
+        training_set: `fpn_tf.data.snapshot.Snapshot` of what it is trained on, which its checkpoints keep.
     """
 
     def __init__(self, model, optimizer):
         self.model, self.optimizer = model, optimizer
         optimizer.build(model.trainable_variables)
-        self.step, self.skipped = 0, set()
+        self.step, self.skipped, self.training_set = 0, set(), None
 
     @property
     def averages(self):
@@ -62,7 +63,11 @@ class TrainingState:
         copies = 2 if self.averages else 1
         variables = [*self.model.weights * copies, *self.optimizer.variables]
         size = 4 * sum(math.prod(v.shape) for v in variables)  # all are float32, or as small
-        checkpoints.save(self.step, self._write, size, skipped=sorted(self.skipped))
+        state = {"skipped": sorted(self.skipped)}
+        if self.training_set is not None:
+            state["training_set"] = self.training_set.summary()
+            size += sum(array.nbytes for array in self.training_set.arrays().values())
+        checkpoints.save(self.step, self._write, size, **state)
 
     def _write(self, folder):
         with self.averaged():
@@ -70,6 +75,8 @@ class TrainingState:
         if self.averages:
             self.model.save_weights(folder / checkpoint.TRAINING_FILE)
         checkpoint.write_optimizer(self.optimizer, folder)
+        if self.training_set is not None:
+            np.savez(folder / checkpoint.TRAINING_SET_FILE, **self.training_set.arrays())
 
     def restore(self, folder):
         """Returns to a checkpoint. Raises: CheckpointError, where it is another model's."""

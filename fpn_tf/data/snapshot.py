@@ -1,0 +1,247 @@
+"""A training set in numbers of a few bytes a photo, by which a run that goes on sees what has changed."""
+
+import concurrent.futures
+import hashlib
+import marshal
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from fpn_tf.data.digest import annotations_digest
+from fpn_tf.errors import PhotoError
+
+SAMPLE = 64  # photos whose contents are read; in a smaller set all of them
+READERS = 16  # threads; the system's answers about files are waited for
+SHOWN = 3  # ids that a message names
+GONE = -1  # the size of a photo that is no file of its own
+
+
+class Snapshot(NamedTuple):
+    """A data set at the time when it was trained on: N photos in their order, S of them looked into.
+
+    Hashes are uint64 and tell equal from different, no more.
+    """
+
+    digest: str  # `annotations_digest`
+    image_ids: np.ndarray  # [N] int64
+    box_counts: np.ndarray  # [N] int64
+    annotations: np.ndarray  # [N] hashes of size, boxes, classes, and of whatever else is trained on
+    names: np.ndarray  # [N] hashes of the files' names without their folders
+    file_sizes: np.ndarray  # [N] int64, bytes; GONE: no file
+    file_times: np.ndarray  # [N] int64, nanoseconds; GONE: no file
+    sample_ids: np.ndarray  # [S] int64
+    sample_contents: np.ndarray  # [S] hashes of the photos' bytes
+
+    def arrays(self):
+        """{name: array}, of which `read_snapshot` makes it again."""
+        return {name: np.asarray(value) for name, value in self._asdict().items()}
+
+    def summary(self):
+        """The digest and the numbers of photos and boxes, as a dict of JSON values."""
+        return {
+            "annotations": self.digest,
+            "photos": len(self.image_ids),
+            "boxes": int(self.box_counts.sum()),
+        }
+
+
+def snapshot_of(dataset, has_segments=False):
+    """The Snapshot of a Dataset; reads `SAMPLE` photos, and the size and time of every file.
+
+    Args:
+        dataset: Dataset.
+        has_segments: whether the annotations' segmentations are trained on.
+    """
+    names = [record.name for record in dataset.records]
+    image_ids, box_counts, annotations = _annotation_columns(dataset, has_segments)
+    with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+        chunks = [names[i : i + 1000] for i in range(0, len(names), 1000)]
+        stamps = np.asarray([s for part in pool.map(_stamps, chunks) for s in part], np.int64).reshape(-1, 2)
+        sample = np.argsort(_mixed(image_ids.astype(np.uint64)), kind="stable")[:SAMPLE]
+        contents = list(pool.map(lambda index: _content(dataset, int(index)), sample))
+    return Snapshot(
+        digest=annotations_digest(dataset),
+        image_ids=image_ids,
+        box_counts=box_counts,
+        annotations=annotations,
+        names=np.asarray([_hash(os.path.basename(name).encode(errors="replace")) for name in names], "<u8"),
+        file_sizes=stamps[:, 0],
+        file_times=stamps[:, 1],
+        sample_ids=image_ids[sample],
+        sample_contents=np.asarray(contents, "<u8"),
+    )
+
+
+def read_snapshot(path):
+    """The Snapshot in an `.npz`; None where it is absent or holds none."""
+    try:
+        with np.load(path) as arrays:
+            values = {name: arrays[name] for name in Snapshot._fields}
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+    return Snapshot(**values | {"digest": str(values["digest"])})
+
+
+def changes_between(old, new):
+    """What is different about a data set, in words: a list of texts, empty where nothing is.
+
+    Photos are the same ones by their ids, or by the names of their files where more of them are. A file
+    that was written anew counts as changed unless the contents agree of those that both Snapshots have
+    looked into: a copy of a set is no change.
+
+    Args:
+        old: Snapshot.
+        new: Snapshot, of the same set later.
+    """
+    old_keys, new_keys = _keys(old, new)
+    _, in_old, in_new = np.intersect1d(old_keys, new_keys, return_indices=True)
+    gone = old.image_ids[~np.isin(old_keys, new_keys)]
+    added = new.image_ids[~np.isin(new_keys, old_keys)]
+    moved = _moved(old_keys[np.sort(in_old)], new_keys[np.sort(in_new)])
+    relabelled = np.sort(in_new[old.annotations[in_old] != new.annotations[in_new]])
+    texts = [
+        _counted(added, "new"),
+        _counted(gone, "gone"),
+        _counted(new.image_ids[np.isin(new_keys, moved)], "in another place of the order"),
+        _counted(new.image_ids[relabelled], "with other annotations"),
+        *_file_changes(old, new, in_old, in_new),
+    ]
+    boxes = [int(snapshot.box_counts.sum()) for snapshot in (old, new)]
+    if boxes[0] != boxes[1]:
+        texts.append(f"boxes: {boxes[0]} -> {boxes[1]}")
+    texts = [text for text in texts if text]
+    if not texts and old.digest != new.digest:
+        texts.append("classes or crowd regions")
+    return texts
+
+
+def change_note(old, new, step):
+    """A line for the user where a set is not what it was at a checkpoint of `step`; "" where it is.
+
+    Args:
+        old: Snapshot of the checkpoint, or None where it has none.
+        new: Snapshot.
+        step: int.
+    """
+    if old is None:
+        return (
+            f"the checkpoint of step {step} does not say what it was trained on: nobody knows whether the "
+            "training data has changed since"
+        )
+    changes = changes_between(old, new)
+    return f"the training data has changed since step {step}: {'; '.join(changes)}" if changes else ""
+
+
+def _annotation_columns(dataset, has_segments):
+    """(ids [N] int64, numbers of boxes [N] int64, hashes of all that is trained on [N] uint64)."""
+    records = dataset.records
+    ids = np.asarray([record.image_id for record in records], "<i8")
+    counts = np.asarray([len(record.boxes) for record in records], "<i8")
+    sizes = np.asarray([record.size for record in records], "<u8").reshape(-1, 2)
+    boxes = np.concatenate([np.zeros((0, 4), "<f4"), *(record.boxes for record in records)])
+    classes = np.concatenate([np.zeros(0, "<i4"), *(record.classes for record in records)])
+    hashes = _mixed(sizes[:, 0] ^ _mixed(sizes[:, 1] ^ _mixed(_sums_by_photo(boxes, classes, counts))))
+    if has_segments or dataset.has_proposals or dataset.truth_fields:
+        further = [_hash(_further(record, has_segments)) for record in records]
+        hashes = _mixed(hashes ^ np.asarray(further, "<u8"))
+    return ids, counts, hashes
+
+
+def _sums_by_photo(boxes, classes, counts):
+    """Hashes [N] of the boxes [M, 4] float32 and classes [M] of photos that have `counts` [N] of them.
+
+    The sum of a hash for each box, which its place among those of its photo enters.
+    """
+    ends = np.cumsum(counts)
+    places = np.arange(len(boxes)) - np.repeat(ends - counts, counts)
+    corners = np.ascontiguousarray(boxes, "<f4").view("<u8").reshape(-1, 2)
+    hashes = _mixed(places.astype(np.uint64) ^ _mixed(classes.astype(np.uint64)))
+    hashes = _mixed(corners[:, 1] ^ _mixed(corners[:, 0] ^ hashes))
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
+    return sums[ends] - sums[ends - counts]
+
+
+def _mixed(values):
+    """A one-to-one function of uint64 arrays that makes near numbers far ones (splitmix64)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _further(record, has_segments):
+    """The bytes of what a Record has besides boxes and classes."""
+    parts = [np.ascontiguousarray(values).tobytes() for _, values in sorted(record.fields.items())]
+    if record.proposals is not None:
+        parts.append(np.ascontiguousarray(record.proposals).tobytes())
+    if has_segments:
+        parts.append(marshal.dumps(record.segmentations, 2))  # whose bytes depend on nothing but the value
+    return b"".join(parts)
+
+
+def _hash(data):
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def _stamps(paths):
+    """(bytes, time of change in nanoseconds) of every file, GONE for both where it is none."""
+    stamps = []
+    for path in paths:
+        try:
+            status = os.stat(path)
+            stamps.append((status.st_size, status.st_mtime_ns))
+        except (OSError, ValueError):
+            stamps.append((GONE, GONE))
+    return stamps
+
+
+def _content(dataset, index):
+    try:
+        return _hash(dataset.read_bytes(index))
+    except (PhotoError, OSError):
+        return 0
+
+
+def _keys(old, new):
+    """What the photos of two Snapshots are known by, two arrays [N] without repetition: ids or names."""
+    names = old.names, new.names
+    if all(len(np.unique(each)) == len(each) for each in names) and len(np.intersect1d(*names)) >= len(
+        np.intersect1d(old.image_ids, new.image_ids)
+    ):
+        return names
+    return old.image_ids, new.image_ids
+
+
+def _moved(old_keys, new_keys):
+    """The keys that stand elsewhere in another order of the same keys."""
+    return new_keys[old_keys != new_keys]
+
+
+def _file_changes(old, new, in_old, in_new):
+    """Texts about the files of the photos that two Snapshots share: indices into one and the other."""
+    ids = new.image_ids[in_new]
+    other_size = old.file_sizes[in_old] != new.file_sizes[in_new]
+    rewritten = (old.file_times[in_old] != new.file_times[in_new]) | (old.names[in_old] != new.names[in_new])
+    rewritten |= new.file_sizes[in_new] == GONE  # what is no file has no time
+    old_contents = dict(zip(old.sample_ids.tolist(), old.sample_contents.tolist()))
+    new_contents = dict(zip(new.sample_ids.tolist(), new.sample_contents.tolist()))
+    is_sampled, differs = np.zeros(len(ids), bool), np.zeros(len(ids), bool)
+    for i, (old_id, new_id) in enumerate(zip(old.image_ids[in_old].tolist(), ids.tolist())):
+        if old_id in old_contents and new_id in new_contents:
+            is_sampled[i] = True
+            differs[i] = old_contents[old_id] != new_contents[new_id]
+    differs = other_size | (differs & rewritten)
+    doubtful = rewritten & ~other_size
+    texts = [_counted(np.sort(ids[differs]), "with another file")]
+    if doubtful.any() and not (doubtful & is_sampled).any() and not (new.file_sizes[in_new] == GONE).all():
+        texts.append(_counted(np.sort(ids[doubtful]), "written anew, perhaps with other contents"))
+    return texts
+
+
+def _counted(ids, what):
+    """`2 photos with other annotations (ids 7, 8)`; "" where there are none."""
+    if not len(ids):
+        return ""
+    shown = ", ".join(map(str, ids[:SHOWN].tolist())) + (", ..." if len(ids) > SHOWN else "")
+    return f"{len(ids)} photo{'s' * (len(ids) > 1)} {what} (id{'s' * (len(ids) > 1)} {shown})"
