@@ -52,7 +52,13 @@ def test_train_and_eval_leaves_everything_behind(trained):
     assert saved.data.class_names == ("red", "green", "blue")
     assert saved.data.category_ids == (7, 3, 90)
     metrics = json.loads((model_dir / "eval" / "metrics.json").read_text())
+    sources = metrics.pop("made_from")
     assert set(metrics) == {*METRICS, "per_class", "step"}
+    assert (sources["photos"], sources["eval"]["max_detections"]) == (6, 100)
+    state = json.loads((model_dir / "checkpoints" / "step_00000004" / "state.json").read_text())
+    assert sources["checkpoint"] == state["files"]["model.weights.h5"]
+    assert state["scored_by"] == {key: sources[key] for key in ("held_out", "eval", "network")}
+    assert (state["training_set"]["photos"], state["training_set"]["boxes"]) == (6, 10)
     assert metrics["step"] == 4
     assert list(metrics["per_class"]) == ["blue", "green", "red"]
     assert "classes are matched by name" in " ".join(output.split())

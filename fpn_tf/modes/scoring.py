@@ -96,11 +96,11 @@ def finished_metrics(model_dir, step, scored_by, photos):
     """
     try:
         metrics = files.json_of((pathlib.Path(model_dir) / "eval" / "metrics.json").read_bytes())
-        sources = metrics.pop("made_from", None)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         return None
-    if metrics.get("step") != step:
+    if not isinstance(metrics, dict) or metrics.get("step") != step:
         return None
+    sources = metrics.pop("made_from", None)
     if sources == made_from(scored_by, Checkpoints(model_dir).weights_hash(step), photos):
         return metrics
     console.print(f"note: {changed_sources(sources, scored_by)}: step {step} is evaluated again")

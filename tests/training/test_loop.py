@@ -129,6 +129,60 @@ def test_a_finished_run_is_left_alone(trained):
     assert (model_dir / "train.jsonl").read_text() == before
 
 
+def test_a_checkpoint_is_rated_anew_where_it_was_scored_by_something_else(trained, tmp_path):
+    config, model_dir, _ = trained
+    scores = iter([0.9, 0.4, 0.3])
+
+    def run_again(scored_by):
+        dataset, evaluated = open_dataset(config.data, "train"), []
+
+        def evaluate(model, step):
+            evaluated.append(step)
+            return next(scores)
+
+        loop.train(config, dataset, model_dir, make_cluster(), evaluate, scored_by=scored_by)
+        states = [state_of(Checkpoints(model_dir).find(which)) for which in ("newest", "best")]
+        return evaluated, [(state["AP"], state.get("scored_by")) for state in states]
+
+    assert run_again({"set": 1}) == ([4], [(0.9, {"set": 1})] * 2)
+    assert run_again({"set": 1}) == ([], [(0.9, {"set": 1})] * 2)
+    assert run_again({"set": 2}) == ([4], [(0.4, {"set": 2})] * 2)  # a lower one, of another set
+    assert run_again({"set": 2}) == ([], [(0.4, {"set": 2})] * 2)
+    checkpoint._seal(Checkpoints(model_dir).find(), {"step": 4, "AP": 0.4})  # as the version before wrote it
+    assert run_again({"set": 3})[0] == []
+
+
+def test_a_resumed_run_tells_what_has_changed_about_its_data(trained, idle_steps, capsys):
+    config, model_dir, _ = trained
+    longer = override(config, ["train.steps=6"])
+    dataset = open_dataset(config.data, "train")
+    checkpoints = Checkpoints(model_dir)
+    assert state_of(checkpoints.find())["training_set"]["boxes"] == 10
+
+    def resumed(dataset):
+        capsys.readouterr()
+        loop.train(longer, dataset, model_dir, make_cluster())
+        lines = capsys.readouterr().out.splitlines()
+        return [line for line in lines if line.startswith("note: ") and "step" in line]
+
+    moved = [r._replace(boxes=r.boxes + 1) if r.image_id == 120 else r for r in dataset.records]
+    changed = dataclasses.replace(dataset, records=moved[::-1])
+    assert resumed(changed) == [
+        "note: the training data has changed since step 4: 6 photos in another place of the order (ids 150, "
+        "140, 130, ...); 1 photo with other annotations (id 120)"
+    ]
+    assert resumed(changed) == []  # as at step 6
+    shutil.rmtree(checkpoints.find())
+    assert resumed(dataset) == []  # as at step 4
+    newest = checkpoints.find()  # as the version before wrote it
+    (newest / "training_set.npz").unlink()
+    checkpoint._seal(newest, {"step": 6, "skipped": []})
+    assert resumed(dataset) == [
+        "note: the checkpoint of step 6 does not say what it was trained on: nobody knows whether the "
+        "training data has changed since"
+    ]
+
+
 def test_a_damaged_checkpoint_is_passed_over(trained, caplog):
     _, model_dir, _ = trained
     file = model_dir / "checkpoints" / "step_00000004" / "model.weights.h5"
