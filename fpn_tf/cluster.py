@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -126,7 +127,9 @@ def _lost_worker_in_one_line(workers):
     except LOST_WORKER_ERRORS as error:
         if workers == 1:
             raise
-        reason = str(error.message).splitlines()[0][:120]
+        reason = re.sub(r"^\{\{.*?\}\} *", "", str(error.message)).splitlines()[0][
+            :120
+        ]  # not the node's name
         raise ClusterError(
             f"another worker has gone ({reason}); start all {workers} again: "
             "they go on from the newest checkpoint"

@@ -45,8 +45,17 @@ def main(*arguments, overrides=(), **environment):
     return ended(start(*arguments, overrides=overrides, **environment))
 
 
-def start_workers(count, *arguments, overrides=()):
-    """As many running `main.py` that know of each other."""
+def start_workers(count, *arguments, overrides=(), overrides_of=None):
+    """As many running `main.py` that know of each other; some with `overrides_of` of their own, by number."""
+    clusters, more = cluster_texts(count), overrides_of or {}
+    return [
+        start(*arguments, overrides=[*overrides, *more.get(i, ())], TF_CONFIG=text)
+        for i, text in enumerate(clusters)
+    ]
+
+
+def cluster_texts(count):
+    """The TF_CONFIG of each of so many workers on this machine."""
     sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
     workers = [f"localhost:{s.getsockname()[1]}" for s in sockets]
     for s in sockets:
@@ -55,7 +64,7 @@ def start_workers(count, *arguments, overrides=()):
     def cluster(index):
         return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
 
-    return [start(*arguments, overrides=overrides, TF_CONFIG=cluster(i)) for i in range(count)]
+    return [cluster(i) for i in range(count)]
 
 
 def start_slurm_tasks(count, *arguments, overrides=()):

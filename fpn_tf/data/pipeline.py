@@ -1,7 +1,10 @@
 """`tf.data` pipelines: a plan's batches, read in parallel and in order."""
 
+import dataclasses
 import itertools
 import os
+import weakref
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -131,18 +134,21 @@ def _specs(keys, loader):
 
 def _read(parts, read, specs, batch_size, data):
     """A tf.data.Dataset of `read(plan)` dicts for an iterable of BatchPlans."""
-    fields = plans.BatchPlan._fields
+    fields, source = plans.BatchPlan._fields, _Source(parts, read)
+    # TensorFlow keeps every Python function that a pipeline calls until the process ends; these two know
+    # the plans and the photos by a weak reference, so that both go with the tf.data.Dataset.
+    source_now = weakref.ref(source)
     types = [tf.int64, tf.int64, tf.int64, tf.int64, tf.bool, tf.int32]
     shapes = [[], [2], [None], [None], [None], [None]]
 
     def numbers():
-        for part in parts:
+        for part in source_now().parts:
             yield tuple(np.asarray(value) for value in part)
 
     def load(*values):
         values = dict(zip(fields, values))
         values |= {"step": int(values["step"]), "canvas": tuple(int(v) for v in values["canvas"])}
-        batch = read(plans.BatchPlan(**values))
+        batch = source_now().read(plans.BatchPlan(**values))
         return [batch[key] for key in specs]
 
     def element(*values):
@@ -160,4 +166,14 @@ def _read(parts, read, specs, batch_size, data):
     # run that has to stop then waits for it, a minute or more.
     options = tf.data.Options()
     options.autotune.enabled = False
-    return dataset.with_options(options)
+    dataset = dataset.with_options(options)
+    dataset.source = source  # alive as long as the pipeline, its iterators and what is made of it
+    return dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """What a pipeline reads: an iterable of BatchPlans, and the function of one that gives its arrays."""
+
+    parts: Iterable
+    read: Callable

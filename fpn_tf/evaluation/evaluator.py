@@ -31,22 +31,21 @@ def make_detector(model, dataset, config, cluster):
         Detections} of all readable images, at every scale of `eval.short_sides`, merged.
         `on_batch` is called with the number of images done.
     """
-    scales = [(Loader(dataset, data), data) for data in scales_of(config)]
     sharing = config.eval.batch_size, cluster.replicas, cluster.local_replicas
-
-    def batches_of(loader, data):
-        return cluster.distribute(evaluation_batches(loader, data, *sharing))
-
-    step = cluster.gathered(functools.partial(_detection_step, model), batches_of(*scales[0]).element_spec)
+    scales = []  # (Loader, its batches), made once: TensorFlow keeps something of every pipeline
+    for data in scales_of(config):
+        loader = Loader(dataset, data)
+        scales.append((loader, cluster.distribute(evaluation_batches(loader, data, *sharing))))
+    step = cluster.gathered(functools.partial(_detection_step, model), scales[0][1].element_spec)
 
     def detect(on_batch=lambda count: None):
         def report(scale, count):
             on_batch((scale * len(dataset.records) + count) // len(scales))
 
         of_scales = []
-        for number, (loader, data) in enumerate(scales):
+        for number, (loader, batches) in enumerate(scales):
             with reading_errors(loader), cluster.lost_worker:
-                results = map(step, batches_of(loader, data))
+                results = map(step, batches)
                 on_scale = functools.partial(report, number)
                 of_scales.append(_by_record(results, model, dataset.records, on_scale))
         return _merged_by_record(of_scales, model)

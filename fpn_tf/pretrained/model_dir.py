@@ -1,12 +1,16 @@
 """Models of a run: its model_dir has a config.json and checkpoints."""
 
+import gc
 import pathlib
+import weakref
 
 from fpn_tf import config as config_lib
 from fpn_tf import files
 from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints, check_whole, is_checkpoint, read_weights, write_model
 from fpn_tf.errors import CheckpointError
 from fpn_tf.pretrained.custom_parts import model_of
+
+loaded_models: weakref.WeakSet = weakref.WeakSet()  # of `load_model_dir`, dropped ones among them
 
 
 def load_model_dir(path, overrides=(), checkpoint="newest"):
@@ -27,8 +31,20 @@ def load_model_dir(path, overrides=(), checkpoint="newest"):
     path = pathlib.Path(files.expanded(path))
     config = config_lib.override(config_lib.load(path / CONFIG_FILE), overrides)
     folder = checkpoint_of(path, checkpoint)
+    free_dropped_models()
     model = model_of(config, folder)
+    loaded_models.add(model)
     return config, model, read_weights(model, folder)
+
+
+def free_dropped_models():
+    """Frees the models of former calls that nobody has any more.
+
+    A model, its layers and its traced functions refer to each other: without them Python's collector would
+    hold several, until it has counted enough objects, of which a model has few for its size.
+    """
+    if loaded_models:
+        gc.collect()
 
 
 def checkpoint_of(path, which="newest"):

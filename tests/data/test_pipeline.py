@@ -1,7 +1,9 @@
 import dataclasses
+import gc
 import itertools
 import json
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -284,3 +286,31 @@ def test_too_many_bad_files_end_the_run(folder_config, coco_folder):
     ) as caught:
         make_detector(Nothing(), open_dataset(strict.data, "eval"), strict, make_cluster())()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["evaluation", "training"])
+def test_a_pipeline_that_is_dropped_leaves_no_data(folder_config, kind):
+    """TensorFlow keeps every Python function that a pipeline has called."""
+    dataset = open_dataset(folder_config.data, "train")
+    loader = Loader(dataset, folder_config.data)
+    if kind == "evaluation":
+        batches = evaluation_batches(loader, folder_config.data, 2)
+        assert sum(len(batch["indices"]) for batch in batches) == 6
+        assert sum(len(batch["indices"]) for batch in batches) == 6  # and once more
+    else:
+        batches = training_batches(loader, folder_config.data, 2, seed=0)
+        assert [len(x["images"]) for x, _ in batches.take(2)] == [2, 2]
+    references = [weakref.ref(dataset), weakref.ref(loader)]
+    del dataset, loader, batches
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+
+
+def test_an_iterator_alone_keeps_its_data(folder_config):
+    def iterator():
+        dataset = open_dataset(folder_config.data, "train")
+        return iter(evaluation_batches(Loader(dataset, folder_config.data), folder_config.data, 1))
+
+    batches = iterator()
+    gc.collect()
+    assert sum(len(batch["indices"]) for batch in batches) == 6

@@ -133,9 +133,7 @@ def test_a_copied_set_is_no_change(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copy)  # without the times
     assert changes_between(before, snapshot_now(tmp_path / "copy")) == []
     spoiled(tmp_path / "copy" / "images" / "photo_2.png")
-    assert changes_between(before, snapshot_now(tmp_path / "copy")) == [
-        "1 photo with another file (id 120)"
-    ]
+    assert changes_between(before, snapshot_now(tmp_path / "copy")) == ["1 photo with another file (id 120)"]
 
 
 def test_photos_that_were_not_looked_into(folder, monkeypatch):
