@@ -124,16 +124,38 @@ class Cluster:
 def _lost_worker_in_one_line(workers):
     try:
         yield
-    except LOST_WORKER_ERRORS as error:
+    except tf.errors.OpError as error:
         if workers == 1:
             raise
-        reason = re.sub(r"^\{\{.*?\}\} *", "", str(error.message)).splitlines()[0][
-            :120
-        ]  # not the node's name
-        raise ClusterError(
-            f"another worker has gone ({reason}); start all {workers} again: "
-            "they go on from the newest checkpoint"
-        ) from None
+        message = cluster_message(error, workers)
+        if not message:
+            raise
+        raise ClusterError(message) from None
+
+
+def cluster_message(error, workers):
+    """What a TensorFlow error says about the other workers, in one line; "" where it is about something else.
+
+    Args:
+        error: tf.errors.OpError.
+        workers: the number of processes.
+    """
+    text = str(error.message)
+    shapes = re.search(
+        r"expected shape (\[.*?\]) but another member in the group expected shape (\[.*?\])", text
+    )
+    if shapes:
+        return (
+            f"the workers make different networks: this one has a weight {shapes[1]} where another has "
+            f"{shapes[2]}; start all {workers} with the same experiment"
+        )
+    if not isinstance(error, LOST_WORKER_ERRORS) and "ollective op" not in text:
+        return ""
+    reason = re.sub(r"\{\{.*?\}\} *", "", text)  # the name of a node
+    return (
+        f"another worker has gone ({reason.splitlines()[0][:120]}); start all {workers} again: "
+        "they go on from the newest checkpoint"
+    )
 
 
 def make_cluster(num_replicas=0, batch_size=None):

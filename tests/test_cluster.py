@@ -102,12 +102,29 @@ def test_an_address_that_is_none_is_one_line(address):
 def test_a_lost_worker_is_one_line(error):
     message = "{{function_node __wrapped__Send_device}} Socket closed\nAdditional GRPC error\nmore"
     alone, two = (Cluster(tf.distribute.get_strategy(), workers=workers) for workers in (1, 2))
-    with pytest.raises(ClusterError, match=r"^another worker has gone \(Socket closed\); start all 2 again"):
-        with two.lost_worker:
-            raise error(None, None, message)
-    with pytest.raises(error):
-        with alone.lost_worker:
-            raise error(None, None, message)
+    line = r"^another worker has gone \(Socket closed\); start all 2 again"
+    with pytest.raises(ClusterError, match=line), two.lost_worker:
+        raise error(None, None, message)
+    with pytest.raises(error), alone.lost_worker:
+        raise error(None, None, message)
+
+
+def test_workers_with_different_networks_are_told_so():
+    message = (
+        "{{function_node __wrapped__Collective}} Collective ops is aborted by: Shape mismatch in the "
+        "collective instance 140. Op at device /job:worker/replica:0/task:0/device:CPU:0 expected shape "
+        "[1,1,32,16] but another member in the group expected shape [1,1,32,24]. This is likely due to\nmore"
+    )
+    line = (
+        "the workers make different networks: this one has a weight [1,1,32,16] where another has "
+        "[1,1,32,24]; start all 2 with the same experiment"
+    )
+    for kind in (tf.errors.InvalidArgumentError, tf.errors.InternalError):
+        assert cluster.cluster_message(kind(None, None, message), 2) == line
+    other = "Collective ops is aborted by: Inconsistent output shapes"
+    told = cluster.cluster_message(tf.errors.InvalidArgumentError(None, None, other), 2)
+    assert told.startswith(f"another worker has gone ({other})")
+    assert cluster.cluster_message(tf.errors.InvalidArgumentError(None, None, "a shape of our own"), 2) == ""
 
 
 def test_texts_of_one_worker_need_no_exchange():

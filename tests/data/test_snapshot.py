@@ -197,13 +197,16 @@ def test_segmentations_count_where_they_are_trained_on(folder):
 
 
 def test_truth_fields_and_proposals_count(folder, tmp_path):
-    def weigh(coco, weight):
-        for annotation in coco["annotations"]:
-            annotation["weight"] = weight if annotation["image_id"] == 110 else 1.0
+    def weighing(weight):
+        def weigh(coco):
+            for annotation in coco["annotations"]:
+                annotation["weight"] = weight if annotation["image_id"] == 110 else 1.0
+
+        return weigh
 
     fields, weighed = {"weight": TruthField((), "float32")}, []
     for weight in (1.0, 2.0):
-        edited(folder, lambda coco: weigh(coco, weight))
+        edited(folder, weighing(weight))
         dataset = coco_folder.load(folder / "annotations.json", folder / "images", fields)
         weighed.append(snapshot_of(dataset))
     assert changes_between(*weighed) == ["1 photo with other annotations (id 110)"]
