@@ -1,4 +1,4 @@
-"""A GPU by Keras' JAX backend, beside PyTorch and torchvision: how exact, how fast, at what share of the peak.
+"""A GPU by Keras' JAX backend beside PyTorch and torchvision: how exact, how fast, what share of the peak.
 
     KERAS_BACKEND=jax python -m experiments.benchmarks.gpu
 
@@ -54,6 +54,7 @@ def parse(argv=None):
     parser.add_argument("--sides", default=SIDES)
     parser.add_argument("--image_size", default="800,1344", help="height,width, multiples of 32")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--exactness", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--torch_python", default=sys.executable)
     parser.add_argument("--profile", action="store_true", help="print the slowest operations of each case")
     parser.add_argument("--output", type=pathlib.Path, help="a JSON file for the figures")
@@ -65,7 +66,7 @@ def parse(argv=None):
 
 
 def cases_of(text, precisions):
-    """"detection:1,8" and "tf32,bfloat16" -> [{"task", "batch_size", "precision"}], of one task together."""
+    """ "detection:1,8" and "tf32,bfloat16" -> [{"task", "batch_size", "precision"}], of one task together."""
     tasks = [part.split(":") for part in text.split(";")]
     return [
         {"task": task, "batch_size": int(batch_size), "precision": precision}
@@ -90,10 +91,8 @@ def compare(arguments):
         for side in sides:  # the first one writes the weights
             workers[side] = stack.enter_context(program(command(side, arguments)))
             print(f"{side}: {answer(workers[side], side)['device']}", flush=True)
-        exact = {"task": "detection", "batch_size": 1, "precision": "float32"}
-        for side in sides:
-            prepare(workers[side], side, exact)
-        check_exactness(arguments, sides)
+        if arguments.exactness:
+            check_exactness(arguments, workers)
         for case in cases:
             figures.append(measured(workers, case, arguments.rounds))
             print(line_of(figures[-1]), flush=True)
@@ -114,19 +113,18 @@ def prepare(worker, side, case):
     return answer(worker, side)
 
 
-def check_exactness(arguments, sides):
+def check_exactness(arguments, workers):
     """Prints how far the detections on the GPU are from the CPU's and from torchvision's."""
-    detections = {side: np.load(arguments.folder / f"{side}.npz") for side in sides}
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    try:
-        with program(command("ours_on_cpu", arguments)) as worker:
-            answer(worker, "ours_on_cpu")
-            prepare(worker, "ours_on_cpu", {"task": "detection", "batch_size": 1, "precision": "float32"})
-    finally:
-        del os.environ["JAX_PLATFORMS"]
-    detections["ours_on_cpu"] = np.load(arguments.folder / "ours_on_cpu.npz")
+    case = {"task": "detection", "batch_size": 1, "precision": "float32", "is_saved": True}
+    for side, worker in workers.items():
+        prepare(worker, side, case)
+    with program(["env", "JAX_PLATFORMS=cpu", *command("ours_on_cpu", arguments)]) as worker:
+        answer(worker, "ours_on_cpu")
+        prepare(worker, "ours_on_cpu", case)
+    detections = {path.stem: np.load(path) for path in sorted(arguments.folder.glob("*ours*.npz"))}
+    detections |= {path.stem: np.load(path) for path in arguments.folder.glob("torchvision.npz")}
     for other in detections:
-        if other not in ("ours", "torchvision_channels_last"):
+        if other != "ours":
             print(f"ours beside {other}, float32:", flush=True)
             versus_torchvision.print_agreement(detections["ours"], detections[other])
 
@@ -179,7 +177,8 @@ def serve_cases(arguments):
             continue
         work = None
         gc.collect()  # the model of the case before
-        case = argparse.Namespace(**vars(arguments) | json.loads(line), threads=os.cpu_count(), weights=None)
+        settings = vars(arguments) | {"threads": os.cpu_count(), "weights": None, "is_saved": False}
+        case = argparse.Namespace(**settings | json.loads(line))
         part = {name: array[: case.batch_size] for name, array in inputs.items()}
         work, facts = ready(case, part, is_ours)
         reply(facts)
@@ -207,7 +206,7 @@ def ready(case, inputs, is_ours):
     facts = {"first_s": time.perf_counter() - start}
     for _ in range(3):  # libraries choose algorithms in the first rounds
         work()
-    if precision == "float32" and save:
+    if case.is_saved:
         np.savez(case.folder / f"{case.side}.npz", **save())
     elif is_ours:
         facts |= {"flop": flop_of_a_call(case), "peak": peak_rate(precision)}
@@ -287,17 +286,15 @@ def print_slowest(work, case, count=25):
         [file] = pathlib.Path(folder).rglob("*.xplane.pb")
         profile = jax.profiler.ProfileData.from_file(str(file))
         milliseconds, calls = collections.Counter(), collections.Counter()
-        for plane in profile.planes:
-            if "GPU" not in plane.name:
-                continue
-            for line in plane.lines:
-                for event in line.events:
-                    name = dict(event.stats).get("name") or event.name
-                    milliseconds[line.name, str(name)[-110:]] += event.duration_ns / 3e6
-                    calls[line.name, str(name)[-110:]] += 1
-    print(f"{case.task} of {case.batch_size}, {case.precision}:", file=sys.stderr)
-    for (line, name), duration in milliseconds.most_common(count):
-        print(f"  {duration:8.2f} ms  {calls[line, name] // 3:5d} x  {line}: {name}", file=sys.stderr)
+        lines = [line for plane in profile.planes if "GPU" in plane.name for line in plane.lines]
+        for event in (event for line in lines if line.name.startswith("Stream") for event in line.events):
+            name = str(dict(event.stats).get("name") or event.name)
+            milliseconds[name] += event.duration_ns / 3e6
+            calls[name] += 1
+    whole = sum(milliseconds.values())
+    print(f"{case.task} of {case.batch_size}: {whole:.1f} ms in operations of the device", file=sys.stderr)
+    for name, duration in milliseconds.most_common(count):
+        print(f"  {duration:8.2f} ms  {calls[name] // 3:5d} x  {name[-110:]}", file=sys.stderr)
 
 
 if __name__ == "__main__":

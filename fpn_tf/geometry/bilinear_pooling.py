@@ -193,12 +193,16 @@ def _neighbours(position, size):
 
 
 def _align_by_gather(pyramid, boxes, box_levels, output_size, sampling_ratio, aligned):
-    """`roi_align` with a fixed `sampling_ratio`, as one gather from all maps laid end to end."""
+    """`roi_align` with a fixed `sampling_ratio`, as one gather from all maps laid end to end.
+
+    In float32 at least: a GPU adds up the gradient's many rows of bfloat16 several times slower.
+    """
     levels = sorted(pyramid)
-    channels = pyramid[levels[0]].shape[-1]
+    channels, dtype = pyramid[levels[0]].shape[-1], pyramid[levels[0]].dtype
     cells = ops.concatenate(
         [ops.reshape(pyramid[k], [ops.shape(pyramid[k])[0], -1, channels]) for k in levels], axis=1
     )
+    cells = ops.cast(cells, keras.backend.result_type(dtype, "float32"))
     heights, widths = ([ops.shape(pyramid[k])[axis] for k in levels] for axis in (1, 2))
     starts = [sum(h * w for h, w in zip(heights[:i], widths[:i])) for i in range(len(levels))]
 
@@ -221,10 +225,10 @@ def _align_by_gather(pyramid, boxes, box_levels, output_size, sampling_ratio, al
             values = gather_rows(cells, ops.reshape(numbers, [ops.shape(numbers)[0], -1]))
             values = ops.reshape(values, [*ops.shape(numbers), channels])
             weights = y_weight[..., :, None, None] * x_weight[..., None, :, None]
-            sampled = sampled + values * ops.cast(weights, values.dtype)
+            sampled = sampled + values * weights
     # [B, R, S, S, C] -> [B, R, bins, k, bins, k, C] -> [B, R, bins, bins, C]
     bins = [-1, ops.shape(boxes)[1], output_size, sampling_ratio, output_size, sampling_ratio, channels]
-    return ops.mean(ops.reshape(sampled, bins), axis=(3, 5))
+    return ops.cast(ops.mean(ops.reshape(sampled, bins), axis=(3, 5)), dtype)
 
 
 def _align_by_matrices(pyramid, boxes, box_levels, output_size, aligned):

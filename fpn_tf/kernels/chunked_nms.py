@@ -72,7 +72,7 @@ def nms_of_rows(boxes, scores, valid, iou_threshold, max_output, chunk):
 
 
 def _by_falling_score(scores, valid, chunk):
-    """(order [R, N'] int32 of the boxes, valid ones first; which of them are valid [R, N']), N' whole chunks."""
+    """(order [R, N'] int32 of the boxes, valid ones first; which are valid [R, N']), N' whole chunks."""
     count = scores.shape[1]
     padded = -(-count // chunk) * chunk
     order = ops.argsort(ops.where(valid, -scores, float("inf")), axis=1)  # stable: ties by lower index
