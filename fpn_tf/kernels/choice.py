@@ -26,11 +26,13 @@ KERNELS = {  # function -> {backend, else "gpu" where there is one, else "any": 
     "gather_rows": {"tensorflow": "tf_rows"},
     "momentum_step": {"tensorflow": "tf_sums"},
     "nms": {"tensorflow": "tf_nms", "gpu": "batched_nms", "any": "chunked_nms"},
+    "norm_in_groups": {"tensorflow": "tf_norm"},
     "outputs_at_anchors": {"any": "sampled_cells"},
     "outputs_at_cells": {"any": "sampled_cells"},
     "roi_align": {"tensorflow": "tf_roi_align"},
     "roi_pool": {"tensorflow": "tf_roi_pool", "any": "pooling_tables"},
     "scaled": {"tensorflow": "tf_sums"},
+    "sizes_of": {"tensorflow": "tf_rows"},
     "with_decay": {"tensorflow": "tf_sums"},
 }
 
