@@ -4,7 +4,8 @@ import tensorflow as tf
 
 from fpn_tf.exporting.file_bytes import either, number_at, signed_at
 
-SHORTEST_HEADER = 40  # bytes; shorter ones are of OS/2
+HEADERS = (40, 52, 56, 64, 108, 124)  # bytes; 12 are of OS/2
+MOST_COLOURS = 65536  # that a palette may claim to have
 UNCOMPRESSED, BY_MASKS = 0, 3
 MASKS = (0xFF0000, 0xFF00, 0xFF)  # of red, green and blue, as without masks
 WITH_PALETTE, WITHOUT = (1, 4, 8), (24, 32)  # bits a pixel
@@ -30,7 +31,7 @@ def pixels(file):
 
     def in_colours():
         channels = bits // 8
-        return tf.reshape(rows[:, : width * channels], [height, width, channels])[..., 2::-1]
+        return tf.reshape(rows[:, : width * channels], [height, width, channels])[..., :3]
 
     def by_palette():
         each = 8 // bits
@@ -43,21 +44,23 @@ def pixels(file):
 
     picture = tf.cond(bits > 8, in_colours, by_palette)
     is_bottom_up = signed_at(file, 22) > 0
-    return tf.ensure_shape(tf.where(is_bottom_up, picture[::-1], picture), [None, None, 3])
+    upright_rgb = tf.reverse(picture, tf.boolean_mask([0, 2], [is_bottom_up, True]))
+    return tf.ensure_shape(upright_rgb, [None, None, 3])
 
 
 def _check_kind(file, bits):
     compression, masks = number_at(file, 30, 4), number_at(file, [54, 58, 62], 4)
     is_plain = (compression == UNCOMPRESSED) & tf.reduce_any(bits == [*WITH_PALETTE, *WITHOUT])
     has_masks = (compression == BY_MASKS) & (bits == 32) & tf.reduce_all(masks == MASKS)
-    is_known = (is_plain | has_masks) & (number_at(file, 14, 4) >= SHORTEST_HEADER)
+    is_known = (is_plain | has_masks) & tf.reduce_any(number_at(file, 14, 4) == HEADERS)
+    is_known &= (bits > 8) | (number_at(file, 46, 4) <= MOST_COLOURS)
     tf.debugging.assert_equal(is_known, True)
 
 
 def _palette(file, bits):
-    """uint8 [256, 3]; black where the file has no more colours."""
+    """uint8 [256, 3], BGR; black where the file has no more colours."""
     count = number_at(file, 46, 4)
     count = tf.minimum(either(count == 0, 2**bits, count), 256)
     start = 14 + number_at(file, 14, 4)
-    colours = tf.reshape(file.values[start : start + 4 * count], [count, 4])[:, 2::-1]
+    colours = tf.reshape(file.values[start : start + 4 * count], [count, 4])[:, :3]
     return tf.pad(colours, [[0, 256 - count], [0, 0]])

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-MOST_PARTS = 20_000  # of a file; what has more is no photo
+MOST_PARTS = 2_000  # of a file; what has more is no photo
+MOST_CHUNKS = 20_000  # of a PNG file, whose pixels may lie in pieces of 8 KiB
 PNG_CHUNKS = 8  # where they begin
 PADDING = 16  # zeros behind a file's end, which are what is read there
 
@@ -66,7 +67,7 @@ def starts_with(text, beginning):
     return tf.equal(tf.strings.substr(text, 0, len(beginning)), beginning)
 
 
-def walked(file, start, after_part, *values):
+def walked(file, start, after_part, *values, most_parts=MOST_PARTS):
     """Goes through a file part by part, to its end.
 
     Args:
@@ -75,16 +76,21 @@ def walked(file, start, after_part, *values):
         after_part: a function: the start of a part, int64 [], and the values -> the start of the next and
             the new values.
         *values: what is gathered on the way.
+        most_parts: what takes more steps ends in an error.
 
     Returns:
         [where the walk ended, the values].
 
     Raises:
-        tf.errors.InvalidArgumentError: the file has more than `MOST_PARTS` parts.
+        tf.errors.InvalidArgumentError: the file has more than `most_parts` parts.
     """
     first = [tf.cast(start, tf.int64), *map(tf.convert_to_tensor, values)]
     last = tf.while_loop(
-        lambda position, *_: position < file.length, after_part, first, maximum_iterations=MOST_PARTS
+        lambda position, *_: position < file.length,
+        after_part,
+        first,
+        parallel_iterations=1,
+        maximum_iterations=most_parts,
     )
     tf.debugging.assert_greater_equal(last[0], file.length)
     return last

@@ -1,7 +1,7 @@
 """A GIF file's first frame, in TensorFlow's ops.
 
 TensorFlow decodes all frames, as large as the largest of them, and makes black what is transparent. It is
-given a file of the first frame alone, without what tells of transparency.
+given a file of the first frame alone, at the top left, without what tells of transparency.
 """
 
 from typing import NamedTuple
@@ -36,11 +36,9 @@ def pixels(file):
     frame = first_frame(file)
     height, width = size(file)
     _, _, left, top, columns, rows = _extent(file, frame)
-    alone = [
-        text_at(file, 0, _palette_end(file, 10, SCREEN_END)),
-        text_at(file, frame.start, frame.end - frame.start),
-    ]
-    picture = tf.io.decode_gif(tf.strings.join([*alone, b";"]))[0]
+    head = text_at(file, 0, _palette_end(file, 10, SCREEN_END))
+    frame_at_origin = [b",\0\0\0\0", text_at(file, frame.start + 5, frame.end - frame.start - 5)]
+    picture = tf.io.decode_gif(tf.strings.join([head, *frame_at_origin, b";"]))[0]
     has_palette = number_at(file, frame.start + 9, 1) >= 128
     palette = either(has_palette, frame.start + DESCRIPTOR, SCREEN_END)
     ground = tf.gather(file.values, palette + 3 * frame.transparent + tf.range(3, dtype=tf.int64))
@@ -49,6 +47,7 @@ def pixels(file):
     return tf.where(inside, tf.pad(picture, around), ground)
 
 
+@tf.function(autograph=False)  # traced once
 def first_frame(file):
     """The Frame of a file; one without a picture has it at its end."""
 
@@ -68,10 +67,8 @@ def first_frame(file):
 
 def _extent(file, frame):
     """(width, height) of the whole picture; (left, top, width, height) of its first frame."""
-    places = tf.stack(
-        [tf.constant(6, tf.int64), tf.constant(8, tf.int64), *(frame.start + i for i in (1, 3, 5, 7))]
-    )
-    return tf.unstack(number_at(file, places, 2))
+    of_frame = frame.start + tf.constant([1, 3, 5, 7], tf.int64)
+    return tf.unstack(number_at(file, tf.concat([[6, 8], of_frame], axis=0), 2))
 
 
 def _palette_end(file, flags, start):
@@ -86,13 +83,13 @@ def _after_blocks(file, position):
     Each has its length before it, the last is empty.
     """
 
-    def after_block(position):
+    def after_block(position, end):
         lengths = number_at(file, position + (FULL + 1) * tf.range(AT_ONCE, dtype=tf.int64), 1)
         full = tf.reduce_sum(tf.math.cumprod(tf.cast(lengths == FULL, tf.int64)))
         after_full = position + (FULL + 1) * full
-        return after_full + either(full == AT_ONCE, 0, 1 + number_at(file, after_full, 1))
+        length = number_at(file, after_full, 1)
+        is_last = (full < AT_ONCE) & (length == 0)
+        after = after_full + either(full == AT_ONCE, 0, 1 + length)
+        return either(is_last, file.length, after), either(is_last, after, end)
 
-    def is_block(position):
-        return (position < file.length) & (number_at(file, position, 1) > 0)
-
-    return 1 + tf.while_loop(is_block, after_block, [position])[0]
+    return walked(file, position, after_block, file.length)[1]

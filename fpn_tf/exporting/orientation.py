@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from fpn_tf.exporting.file_bytes import (
+    MOST_CHUNKS,
     PNG_CHUNKS,
     either,
     file_bytes,
@@ -19,6 +20,7 @@ TIFF_HEADERS = [b"II*\0", b"MM\0*", b"II\0*", b"MM*\0"]  # of EXIF; the latter a
 TWO_BYTES, FOUR_BYTES = (3, 8), (4, 9)  # EXIF's types of whole numbers
 ENTRY = 12  # bytes of a tag in EXIF
 IN_XMP = r'\C*?tiff:Orientation(?:="|>)([0-9])\C*'
+STRING = tf.TensorSpec([], tf.string)
 JPEG_SKIPPED = 4096  # bytes between two parts, searched at a time
 
 
@@ -26,11 +28,9 @@ def upright(photo, orientation):
     """A uint8 [h, w, 3] picture, turned as `orientation`, int64 [], asks: 1..8, see `fpn_tf.photos.TURNS`."""
 
     def turned():
-        lies = orientation >= 5
-        standing = tf.transpose(photo, tf.where(lies, [1, 0, 2], [0, 1, 2]))
+        standing = tf.transpose(photo, tf.where(orientation >= 5, [1, 0, 2], [0, 1, 2]))
         backwards = [tf.reduce_any(orientation == turns) for turns in ([3, 4, 7, 8], [2, 3, 6, 7])]
-        rows, columns = (tf.where(each, -1, 1) for each in backwards)
-        return standing[::rows, ::columns]
+        return tf.reverse(standing, tf.boolean_mask([0, 1], backwards))
 
     return tf.ensure_shape(tf.cond(orientation > 1, turned, lambda: photo), [None, None, 3])
 
@@ -69,7 +69,7 @@ def of_png(file):
         xmp = either(starts_with(data, b"XML:com.adobe.xmp\0"), data, xmp)
         return after, exif, xmp
 
-    _, exif, xmp = walked(file, PNG_CHUNKS, after_chunk, "", "")
+    _, exif, xmp = walked(file, PNG_CHUNKS, after_chunk, "", "", most_parts=MOST_CHUNKS)
     return _orientation(exif, xmp)
 
 
@@ -87,6 +87,7 @@ def of_webp(file):
     return _orientation(exif, xmp)
 
 
+@tf.function(input_signature=[STRING, STRING], autograph=False)
 def _orientation(exif, xmp):
     """1..8, by EXIF where that has an orientation, else by XMP; both are strings []."""
     by_exif = _in_exif(tf.strings.regex_replace(exif, r"^(Exif\x00\x00){1,2}", "", replace_global=False))
@@ -98,7 +99,7 @@ def _orientation(exif, xmp):
 
 
 def _in_exif(exif):
-    """The orientation in a string [] of EXIF, int64 []; -1 where it has none."""
+    """The orientation in a string [] of EXIF, int64 []; -1 where it has none, 0 where it is no EXIF."""
     file = file_bytes(exif)
     is_big = starts_with(exif, b"MM")
     directory = number_at(file, 4, 4, is_big)
@@ -110,5 +111,6 @@ def _in_exif(exif):
     of_four = tf.reduce_any([kind == each for each in FOUR_BYTES], axis=0) & (count == 1)
     value = either(of_two, number_at(file, entries + 8, 2, is_big), number_at(file, entries + 8, 4, is_big))
     is_tiff = tf.reduce_any(tf.strings.substr(exif, 0, 4) == tf.constant(TIFF_HEADERS))
-    is_meant = (tag == ORIENTATION) & (of_two | of_four) & (entries + ENTRY <= file.length) & is_tiff
-    return tf.concat([tf.boolean_mask(value, is_meant), [-1]], axis=0)[0]
+    is_meant = (tag == ORIENTATION) & (of_two | of_four) & (entries + ENTRY <= file.length)
+    first = tf.concat([tf.boolean_mask(value, is_meant), [-1]], axis=0)[0]
+    return either(is_tiff | (exif == b""), first, 0)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from fpn_tf.exporting import bitmap, first_frame, orientation
 from fpn_tf.exporting.file_bytes import (
+    MOST_CHUNKS,
     PNG_CHUNKS,
     file_bytes,
     number_at,
@@ -57,7 +58,7 @@ def _png_pixels(file):
         name, _, after = png_chunk(file, position)
         return after, tf.where(name == b"IDAT", tf.minimum(after, file.length), pixels_end)
 
-    _, pixels_end = walked(file, PNG_CHUNKS, after_chunk, tf.constant(0, tf.int64))
+    _, pixels_end = walked(file, PNG_CHUNKS, after_chunk, tf.constant(0, tf.int64), most_parts=MOST_CHUNKS)
     return tf.io.decode_png(text_at(file, 0, pixels_end) + PNG_END, channels=3)
 
 
@@ -104,19 +105,16 @@ def decoded(data, most_pixels=MOST_PIXELS):
         the photo has no pixels.
     """
     kind = _kind_of(data)
-    names = [
-        f"not a readable picture ({form.name} that is damaged, cut off or of a rare kind)" for form in FORMATS
-    ]
-    if_it_fails = tf.data.Dataset.from_tensors((_no_pixels(), tf.gather([*names, UNKNOWN, EMPTY], kind)))
 
-    @tf.autograph.experimental.do_not_convert
     def attempt(data):
-        return _decoded(data, kind, most_pixels)
+        return _decoded(data, kind, tf.cast(most_pixels, tf.int64))
 
-    # Here every failure inside of `_decoded` ends.
-    outcome = tf.data.Dataset.from_tensors(data).map(attempt)
-    outcome = outcome.ignore_errors().concatenate(if_it_fails).take(1)
-    return outcome.with_options(_plain_options()).get_single_element()
+    damaged = [
+        f"not a readable picture ({form.name}: damaged, cut off or of a rare kind)" for form in FORMATS
+    ]
+    if_it_fails = tf.data.Dataset.from_tensors((_no_pixels(), tf.gather([*damaged, UNKNOWN, EMPTY], kind)))
+    outcome = tf.data.Dataset.from_tensors(data).map(attempt).ignore_errors()
+    return outcome.concatenate(if_it_fails).take(1).with_options(_plain_options()).get_single_element()
 
 
 def _plain_options():
@@ -143,8 +141,9 @@ def _kind_of(data):
     return tf.where(tf.strings.length(data) == 0, len(FORMATS) + 1, kind)
 
 
+@tf.function(input_signature=[tf.TensorSpec([], t) for t in (tf.string, tf.int32, tf.int64)], autograph=False)
 def _decoded(data, kind, most_pixels):
-    """`decoded` of a file that may be read; raises where it is damaged."""
+    """`decoded` of a file of a `_kind_of`; raises where it is damaged. Traced once in a process."""
     file = file_bytes(data)
     branches = [lambda form=form: _decoded_as(form, file, most_pixels) for form in FORMATS]
     branches += [lambda error=error: (_no_pixels(), error) for error in (UNKNOWN, EMPTY)]
@@ -156,10 +155,9 @@ def _decoded_as(form, file, most_pixels):
     height, width = form.size(file)
     # Not as height * width, which may be beyond 64 bits.
     fits = (height > 0) & (width > 0) & (height <= most_pixels // tf.maximum(width, 1))
-    size = tf.strings.format("{} x {}", (width, height))
-    too_large = f" pixels; expected at most {most_pixels} in all"
+    too_large = tf.strings.format("{} x {} pixels; expected at most {} in all", (width, height, most_pixels))
     return tf.cond(
         fits,
         lambda: (orientation.upright(form.pixels(file), form.orientation(file)), ""),
-        lambda: (_no_pixels(), tf.strings.join([size, too_large])),
+        lambda: (_no_pixels(), too_large),
     )
