@@ -37,6 +37,7 @@ KERNELS = {  # function -> {backend, else "gpu" where there is one, else "any": 
 }
 
 _plain_blocks = 0  # how many `plain()` are open; of the process, for replicas run in threads of their own
+_platform = ""  # that convolutions are chosen for: "cpu", "any", or "": what is here
 
 
 @contextlib.contextmanager
@@ -51,6 +52,21 @@ def plain():
         yield
     finally:
         _plain_blocks -= 1
+
+
+@contextlib.contextmanager
+def convolving_for(platform):
+    """Has convolutions that are traced inside a `with` block chosen for another machine, in all threads.
+
+    Args:
+        platform: "cpu", or "any": by TensorFlow's own op, which every platform and version has.
+    """
+    global _platform
+    before, _platform = _platform, platform
+    try:
+        yield
+    finally:
+        _platform = before
 
 
 def plain_is_asked_for():
@@ -118,5 +134,5 @@ def _module_of(modules):
 
 def _winograd_is_faster(x, kernel):
     """For many channels in float32 on a CPU; on a GPU cuDNN chooses an algorithm itself."""
-    channels = min(kernel.shape[2:])
-    return channels >= FEWEST_CHANNELS and x.dtype == "float32" and not gpu_is_there()
+    is_on_cpu = _platform == "cpu" if _platform else not gpu_is_there()
+    return min(kernel.shape[2:]) >= FEWEST_CHANNELS and x.dtype == "float32" and is_on_cpu

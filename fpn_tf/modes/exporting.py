@@ -1,5 +1,6 @@
 """`--mode=export`: a checkpoint as a SavedModel, or its weights as one file."""
 
+import dataclasses
 import functools
 import pathlib
 
@@ -35,7 +36,7 @@ def export(model_dir, overrides, checkpoint, file_format):
     check_served(config.model.kind, "export")
     folder = pathlib.Path(model_dir) / "export"
     if file_format == "savedmodel":
-        path = saved_model.export(model, folder)
+        path = saved_model.export(model, folder, **dataclasses.asdict(config.export))
     elif file_format == "npz":
         path = folder / "detector.npz"
         save_npz(model, path)

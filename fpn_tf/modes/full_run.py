@@ -1,6 +1,7 @@
 """`--mode=train_and_eval`: training, evaluation, pictures and an export in one run."""
 
 import contextlib
+import dataclasses
 import functools
 import pathlib
 
@@ -80,7 +81,9 @@ def _show_and_export(model_dir, held_out, metrics):
     if (pathlib.Path(model_dir) / REPORT).exists():  # kinds of model without classes have none
         written["report"] = REPORT
     if KINDS[model.kind].is_served:
-        exported = saved_model.export(model, pathlib.Path(model_dir) / "export")
+        exported = saved_model.export(
+            model, pathlib.Path(model_dir) / "export", **dataclasses.asdict(config.export)
+        )
         written["SavedModel"] = exported.relative_to(model_dir)
     print_metrics(metrics)
     for name, path in written.items():

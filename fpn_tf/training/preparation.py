@@ -15,7 +15,7 @@ from fpn_tf.pretrained.model_dir import check_start
 from fpn_tf.training.advice import schedule_findings
 from fpn_tf.training.progress import console
 
-CHANGEABLE = ("train.", "eval.", "data.")  # sections in which a resumed run may differ
+CHANGEABLE = ("train.", "eval.", "data.", "export.")  # sections in which a resumed run may differ
 FIXED = (  # ... but for what decides the order of the data, the classes, the optimizer's variables
     "data.class_names",
     "data.category_ids",
