@@ -1,11 +1,11 @@
 """`tf.data` pipelines: a plan's batches, read in parallel and in order."""
 
+import dataclasses
 import itertools
 import os
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from fpn_tf.data import plan as plans
 from fpn_tf.data import proposals_file, segments
@@ -44,8 +44,8 @@ def open_dataset(data, split, truth_fields=NO_FIELDS):
         from fpn_tf.data.formats.folder import open_folder
 
         contents = open_folder(data.folder, split, data.format, data.holdout, data.class_names)
-        logging.warning(contents.remark)
         dataset = coco_folder.dataset_of(contents.coco, contents.images, contents.source, truth_fields)
+        dataset = dataclasses.replace(dataset, notes=(contents.remark,))
     elif getattr(data, f"{split}_annotations"):
         from fpn_tf.data import coco_folder
 
