@@ -145,7 +145,8 @@ def score(dataset, detections, config):
         record = dataset.records[index]
         ids.append(record.image_id)
         results += kind.results(record.image_id, of_photo, record.size)
-    return kind.score(dataset.coco, results, ids, config.eval.max_detections), results
+    settings = config.eval
+    return kind.score(dataset.coco, results, ids, settings.max_detections, settings.scorer), results
 
 
 def write(model_dir, metrics, results, step, seconds):

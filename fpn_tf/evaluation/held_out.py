@@ -17,6 +17,7 @@ from fpn_tf.evaluation.coco import limit_note
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.evaluation.numbering import notes_on_boxes
 from fpn_tf.evaluation.result_file import read_truth
+from fpn_tf.evaluation.scorers import check_scorer
 
 
 def as_scored(dataset, config):
@@ -35,7 +36,9 @@ def as_scored(dataset, config):
     Raises:
         DataError: classes that cannot be matched with the model's, or official annotations that are
             wrong or do not have the data set's images.
+        ConfigError: `eval.scorer` is not installed.
     """
+    check_scorer(config.eval.scorer, "eval.scorer")
     data, official = config.data, config.eval.annotations
     key = next(key for key in ("folder", "eval_annotations", "tfds_name") if getattr(data, key))
     source = f"data.{key}={getattr(data, key)}"

@@ -391,7 +391,9 @@ def test_the_command_reads_a_folder_and_converts_it(coco, coco_folder, tmp_path,
     assert status == 0, err
     assert (tmp_path / "run" / "inspect").is_dir()
     note = f"note: {tmp_path}/yolo: taken for yolo (data.yaml, train); 20% of its photos are held out"
-    assert [line for line in out.splitlines() if "taken for" in line] == [f"{note}, chosen by their names"] * 2
+    assert [line for line in out.splitlines() if "taken for" in line] == [
+        f"{note}, chosen by their names"
+    ] * 2
     for label in NAMES:
         assert label in out
     status, _, err = main_here("--mode=predict", f"--data={tmp_path}/yolo", "--images=x")
