@@ -94,12 +94,22 @@ def summary(numbers, facts):
     return section("Summary", "", f'<div class="row">{left}{table(("", ""), facts.items())}</div>')
 
 
-def curves_section(losses, scores):
-    """The section of what was logged while training: {name: (steps, values)} of losses and of AP."""
+def curves_section(losses, held_out, scores):
+    """The section of what was logged while training.
+
+    Args:
+        losses: {name: (steps, values)}.
+        held_out: those of the same names on held-out photos.
+        scores: {name: (steps, values)} of AP.
+    """
+    heading = f"Losses{', dashed: on held-out photos' if held_out else ''}"
     figures = [
-        f"<figure><h3>{heading}</h3>{charts.line_chart(lines, labels=('step', ''), y_range=bounds)}</figure>"
-        for heading, lines, bounds in (("Losses", losses, None), ("AP", scores, (0, 1)))
-        if lines
+        f"<figure><h3>{heading}</h3>{charts.line_chart(lines, labels=('step', ''), **settings)}</figure>"
+        for heading, lines, settings in (
+            (heading, losses, {"dashed": held_out}),
+            ("AP", scores, {"y_range": (0, 1)}),
+        )
+        if lines or settings.get("dashed")
     ]
     return section("Training", "", f'<div class="row">{"".join(figures)}</div>') if figures else ""
 

@@ -108,7 +108,8 @@ def written(scored, model_dir, log=""):
     dataset, results = scored
     model_dir.mkdir(exist_ok=True)
     (model_dir / "train.jsonl").write_text(log)
-    path = write_run_report(model_dir, coco.evaluate(dataset.coco, results), dataset, results, [1, 2, 3], 40)
+    newest = coco.evaluate(dataset.coco, results) | {"step": 40, "held_out_losses": {"total_loss": 1.5}}
+    path = write_run_report(model_dir, newest, dataset, results, [1, 2, 3])
     assert path == model_dir / "eval" / "report.html"
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
     return path
@@ -119,7 +120,7 @@ def test_the_report_of_a_run(scored, tmp_path):
     page = Page(written(scored, tmp_path / "run <3", log).read_text("utf-8"))
     assert "run <3, step 40" in page.texts
     assert [page.rows_of(name) for name in ("photos", "objects", "detections")] == [[["3"]], [["4"]], [["4"]]]
-    assert {"Losses", "AP75", f"AP of {MARKUP}", "AP of cat"} <= set(page.texts)
+    assert {"Losses, dashed: on held-out photos", "AP75", f"AP of {MARKUP}", "AP of cat"} <= set(page.texts)
     # Of the cats, the second of three detections is on an object of the other class, the rest is right;
     # of the other class one of two is found. AP50 is the mean over 101 recalls.
     of_cats, of_others = (51 + 50 * 2 / 3) / 101, 51 / 101
