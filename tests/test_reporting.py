@@ -13,7 +13,7 @@ from fpn_tf import report_page
 from fpn_tf.data import coco_folder
 from fpn_tf.evaluation import coco
 from fpn_tf.evaluation.analysis import analyse
-from fpn_tf.modes.report_pictures import marks, worst_and_best
+from fpn_tf.modes.report_pictures import marks, names_below, worst_and_best
 from fpn_tf.modes.reporting import write_file_report, write_run_report
 
 MARKUP = "<script>alert(1)</script> & [/b]"
@@ -141,6 +141,15 @@ def test_the_report_of_a_run(scored, tmp_path):
     assert [source[:23] for source in page.sources] == ["data:image/jpeg;base64,"] * 2  # of what can be read
 
 
+def test_the_charts_of_a_run_have_the_same_steps():
+    losses, held_out = {"total_loss": ((10, 50), (2, 1))}, {"total_loss": ((30,), (3,))}
+    text = report_page.curves_section(losses, held_out, {"AP": ((40,), (0.5,))})
+    # Half and three quarters of the way across, 488 pixels from 48 on: each a dot.
+    assert re.findall('<circle cx="([^"]*)"', text) == ["292.0", "414.0"]
+    assert report_page.curves_section({}, held_out, {}).count("<svg") == 1
+    assert report_page.curves_section({}, {}, {}) == ""
+
+
 def test_the_page_stands_alone(scored, tmp_path):
     text = written(scored, tmp_path / "run").read_text("utf-8")
     page = Page(text)
@@ -156,12 +165,28 @@ def test_pictures_are_small_jpegs_with_the_errors_first(scored):
     worst, best = worst_and_best(analysis, dataset)
     assert [picture.caption for picture in worst] == ["1 right, 1 classification, 1 missed"]
     assert [picture.caption for picture in best] == ["1 right"]
+    assert [picture.name for picture in (*worst, *best)] == ["a<i>.png", "b.png"]
     sizes = [Image.open(io.BytesIO(picture.jpeg)).size for picture in (*worst, *best)]
     assert sizes == [(640, 427), (640, 256)]
     boxes, kinds, labels = marks(0, analysis)
     assert kinds == ["classification", "missed", "right"]
     np.testing.assert_array_equal(boxes, [[50, 20, 80, 50], [50, 20, 80, 50], [10, 10, 30, 30]])
     assert labels == [f"cat 0.80, is {MARKUP}", MARKUP, ""]
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["/home/me/a.png", "/home/me/b.png"], ["a.png", "b.png"]),
+        (["/home/me/x/a.png", "/home/me/y/a.png"], ["x/a.png", "y/a.png"]),
+        (["/home/me/a.png", "/home/me/y/a.png"], ["a.png", "y/a.png"]),
+        (["mine/a.png"], ["a.png"]),
+        (["a.png", "y/b.png"], ["a.png", "y/b.png"]),
+        (["shapes 1", "shapes 2"], ["shapes 1", "shapes 2"]),
+    ],
+)
+def test_names_of_photos_are_told_without_the_folder_that_they_share(paths, names):
+    assert names_below(paths) == names
 
 
 def test_the_report_of_a_file_of_detections(scored, tmp_path):
