@@ -58,6 +58,7 @@ class Dataset:
             crowd regions included.
         left_out: the annotations that have no area inside their photo: neither trained on nor scored.
         truth_fields: name -> TruthField, which the records' `fields` hold.
+        notes: lines that a user should know of where it comes from.
     """
 
     records: list[Record]
@@ -68,6 +69,7 @@ class Dataset:
     coco: dict
     left_out: tuple[dict, ...] = ()
     truth_fields: Mapping[str, TruthField] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def class_labels(self):

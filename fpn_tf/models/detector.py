@@ -23,7 +23,8 @@ class Detector(keras.Model):
     """A backbone, a neck and what a subclass adds, trained and used as a Keras model.
 
     A subclass gives `call(inputs, training)`: Outputs in training, BatchDetections at test time;
-    `propose(inputs, training)` -> Outputs; `compute_losses(y, outputs, training)` -> {name: scalar};
+    `propose(inputs, training)` -> Outputs, `detections(outputs, inputs)` -> BatchDetections of Outputs
+    at test time; `compute_losses(y, outputs, training)` -> {name: scalar};
     `loss_names`; and `build_stages(pyramid)`. The inputs are
 
         {"images": [B, H, W, 3] RGB of 0..255, H and W multiples of 32, padding at the bottom right;

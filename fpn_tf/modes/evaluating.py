@@ -5,6 +5,7 @@ import pathlib
 from fpn_tf import files
 from fpn_tf.assemble import adopt
 from fpn_tf.cluster import make_cluster
+from fpn_tf.config import SCORERS
 from fpn_tf.evaluation import evaluator, result_file
 from fpn_tf.evaluation.held_out import as_scored
 from fpn_tf.evaluation.kinds import KINDS
@@ -47,15 +48,16 @@ def evaluate(model_dir, overrides, checkpoint):
             console.print(f"report: {pathlib.Path(model_dir) / REPORT}")
 
 
-def score_files(detections, annotations, model_dir):
+def score_files(detections, annotations, model_dir, scorer=SCORERS[0]):
     """Scores a COCO result file; writes eval/metrics.json and report.html where a model_dir is given.
 
     Args:
         detections: path of the result file.
         annotations: path of the COCO annotations that it belongs to.
         model_dir: a folder, or None.
+        scorer: as `eval.scorer`.
     """
-    scored = result_file.score_files(detections, annotations)
+    scored = result_file.score_files(detections, annotations, scorer)
     print_notes(scored.notes)
     if model_dir:
         report = write_file_report(model_dir, scored.metrics, scored.truth, scored.results, detections)

@@ -54,6 +54,8 @@ def prepare(config, model_dir):
     check_writable(model_dir)
     _check_start(config.train.initial_model_dir, model_dir)
     dataset = open_dataset(config.data, "train")
+    for note in dataset.notes:
+        console.print(f"note: {note}")
     newest = Checkpoints(model_dir).find()
     if newest is None or is_import(newest):  # a run that goes on has printed them
         findings = annotation_findings(dataset) + anchor_findings(dataset, config)
@@ -84,8 +86,8 @@ def open_held_out(config):
         DataError: it is absent or of another form.
     """
     dataset = open_dataset(config.data, "eval")
-    for finding in annotation_findings(dataset):
-        console.print(f"note, held-out set: {finding}")
+    for note in [*dataset.notes, *annotation_findings(dataset)]:
+        console.print(f"note, held-out set: {note}")
     return dataset
 
 
