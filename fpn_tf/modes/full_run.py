@@ -19,7 +19,7 @@ from fpn_tf.modes.scoring import (
 )
 from fpn_tf.pretrained.model_dir import load_model_dir
 from fpn_tf.training import loop
-from fpn_tf.training.preparation import open_held_out, prepare
+from fpn_tf.training.preparation import open_held_out, prepared
 from fpn_tf.training.progress import RunLog, console
 
 
@@ -34,7 +34,12 @@ def train_and_eval(config, model_dir, get_model=None):
     Raises:
         DataError: the classes of the held-out split are not those of the training split.
     """
-    cluster, config, dataset = prepare(config, model_dir)
+    with prepared(config, model_dir) as (cluster, config, dataset):
+        _train_and_eval(config, model_dir, get_model, cluster, dataset)
+
+
+def _train_and_eval(config, model_dir, get_model, cluster, dataset):
+    """`train_and_eval` with what `prepared` gives."""
     held_out, notes = as_scored(open_held_out(config), config)
     print_notes(notes)
 

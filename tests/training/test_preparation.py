@@ -15,7 +15,7 @@ from fpn_tf.modes import train, train_and_eval
 from fpn_tf.pretrained.model_dir import write_model_dir
 from fpn_tf.training import loop
 from fpn_tf.training.advice import schedule_findings
-from fpn_tf.training.preparation import check_writable, prepare
+from fpn_tf.training.preparation import check_writable, prepared
 
 
 @pytest.fixture
@@ -26,6 +26,12 @@ def folder_config(coco_folder):
 
 def overridden(config, *texts):
     return config_lib.override(config, texts)
+
+
+def prepare(config, model_dir):
+    """(Cluster, Config, Dataset) of a run that is not begun."""
+    with prepared(config, model_dir) as run:
+        return run
 
 
 def one_class_more(folder):
