@@ -36,10 +36,17 @@ def written_whole(path):
         beside.unlink(missing_ok=True)
 
 
+def write_bytes(path, data):
+    """Writes bytes that are on the disk, not on their way to it, once this returns; whole or not at all."""
+    with written_whole(path) as beside, open(beside, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_text(path, text):
     """Writes a text in UTF-8, whole or not at all."""
-    with written_whole(path) as beside:
-        beside.write_bytes(text.encode(errors="backslashreplace"))  # JSON may hold half characters
+    write_bytes(path, text.encode(errors="backslashreplace"))  # JSON may hold half characters
 
 
 def write_json(path, value, indent=2):

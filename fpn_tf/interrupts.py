@@ -48,7 +48,7 @@ def raised():
 
 @contextlib.contextmanager
 def noted():
-    """Yields a list that fills with the numbers of SIGINT, SIGTERM and SIGHUP instead of their ending anything.
+    """Yields a list that fills with the numbers of SIGINT, SIGTERM and SIGHUP, which end nothing then.
 
     A second Ctrl-C raises KeyboardInterrupt at once.
     """

@@ -10,7 +10,8 @@ from absl import logging
 
 from fpn_tf import config as config_lib
 from fpn_tf import interrupts
-from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints, state_of
+from fpn_tf.checkpoint import CONFIG_FILE, DAMAGED_PREFIX, Checkpoints
+from fpn_tf.checkpoint_state import STEP_PREFIX, state_of
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import open_dataset, training_batches
 from fpn_tf.data.plan import usable_indices
@@ -82,6 +83,12 @@ class _Run:
                 "expected one folder that all of them see"
             )
         if cluster.is_chief:  # nothing speaks against the run any more
+            if newest is None and self.checkpoints.steps():
+                self.checkpoints.set_aside()
+                console.print(
+                    f"note: no checkpoint in {self.checkpoints.folder} is whole: the run begins at step 0; "
+                    f"they are kept as {DAMAGED_PREFIX}{STEP_PREFIX}*"
+                )
             config_lib.save(config, pathlib.Path(model_dir) / CONFIG_FILE)
         self.train_step, self.caught = None, []
         self.saved_step = self.state.step
@@ -171,7 +178,9 @@ class _Run:
         """The InterruptedRunError of a run whose current step is saved."""
         step, number = self.state.step, self.caught[0] if self.caught else signal.SIGTERM
         name = number.name if self.caught else "another worker's signal"
-        return InterruptedRunError(f"{name} at step {step}: saved; the same command goes on from there", number)
+        return InterruptedRunError(
+            f"{name} at step {step}: saved; the same command goes on from there", number
+        )
 
     def is_over(self):
         """Whether the run has taken its steps, or those that `train.patience` allows."""

@@ -5,7 +5,8 @@ import os
 import pathlib
 
 from fpn_tf import config as config_lib
-from fpn_tf.checkpoint import Checkpoints, is_checkpoint, is_import
+from fpn_tf.checkpoint import Checkpoints, is_import
+from fpn_tf.checkpoint_state import is_checkpoint
 from fpn_tf.cluster import make_cluster
 from fpn_tf.data.anchor_fit import anchor_findings
 from fpn_tf.data.findings import annotation_findings

@@ -17,7 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fpn_tf import FasterRCNN, checkpoint
 from fpn_tf import config as config_lib
 from fpn_tf.assemble import build
-from fpn_tf.checkpoint import Checkpoints, read_weights, state_of
+from fpn_tf.checkpoint import Checkpoints, read_weights
+from fpn_tf.checkpoint_state import state_of
 from fpn_tf.cluster import make_cluster
 from fpn_tf.config import override
 from fpn_tf.data.pipeline import open_dataset

@@ -43,8 +43,8 @@ def test_who_holds_it_is_told_in_one_line(holder, tmp_path):
         pass
     host = re.escape(os.uname().nodename)
     assert re.fullmatch(
-        rf"--model_dir={tmp_path}: process {holder.pid} on {host}, started \d+-\d+-\d+ \d+:\d+:\d+\S*, trains "
-        "there; expected another folder, or that run to have ended",
+        rf"--model_dir={tmp_path}: process {holder.pid} on {host}, started \d+-\d+-\d+ \d+:\d+:\d+\S*, "
+        "trains there; expected another folder, or that run to have ended",
         str(caught.value),
     )
 
