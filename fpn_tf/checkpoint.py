@@ -157,6 +157,12 @@ class Checkpoints:
         shutil.rmtree(_old(folder), ignore_errors=True)
 
 
+def check_present(model_dir):
+    """Raises CheckpointError where the folder of a run has gone: nobody makes it anew, half."""
+    if not (pathlib.Path(model_dir) / CONFIG_FILE).exists():
+        raise CheckpointError(f"{model_dir}: has gone while the run used it, or its {CONFIG_FILE} has")
+
+
 def write_model(model, folder):
     """Writes a model's weights and its config into a folder, and its parts where the config lacks them.
 

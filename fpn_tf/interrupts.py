@@ -65,7 +65,7 @@ def noted():
 
 @contextlib.contextmanager
 def _handled_by(handler):
-    """A context in which a function handles the signals, but for those that are ignored (`nohup`)."""
+    """A context in which a function handles the signals, but for those that are ignored, as under nohup."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python delivers signals to the main thread alone
         return

@@ -59,8 +59,12 @@ def outputs_for(paths, folder):
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{output}: cannot be made ({reason}); expected a folder") from None
-    if not os.access(folder, os.W_OK):
-        raise DataError(f"{output}: cannot be written to; expected another folder")
+    try:
+        files.check_writable(folder)
+    except OSError as error:
+        raise DataError(
+            f"{output}: cannot be written to ({error.strerror}); expected another folder"
+        ) from None
     return outputs
 
 

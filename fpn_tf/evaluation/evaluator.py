@@ -29,7 +29,7 @@ def make_detector(model, dataset, config, cluster):
     Returns:
         A function `detect(on_batch)`, to be called by every worker: {index into dataset.records:
         Detections} of all readable images, at every scale of `eval.short_sides`, merged.
-        `on_batch` is called with the number of images done.
+        `on_batch` is called with the number of images done. It raises DataError where no image is readable.
     """
     scales = [(Loader(dataset, data), data) for data in scales_of(config)]
     sharing = config.eval.batch_size, cluster.replicas, cluster.local_replicas
@@ -49,9 +49,22 @@ def make_detector(model, dataset, config, cluster):
                 results = map(step, batches_of(loader, data))
                 on_scale = functools.partial(report, number)
                 of_scales.append(_by_record(results, model, dataset.records, on_scale))
+        if not of_scales[0]:
+            raise DataError(none_readable(len(dataset.records), scales[0][0].bad))
         return _merged_by_record(of_scales, model)
 
     return detect
+
+
+def none_readable(count, bad):
+    """What a user is told where not one photo could be searched.
+
+    Args:
+        count: of the photos.
+        bad: {index: why it cannot be read}, of those that this process has tried.
+    """
+    first = f": {next(iter(bad.values()))}" if bad else ""
+    return f"none of the {count} photos to evaluate can be read{first}"
 
 
 def _detection_step(model, batch):

@@ -1,5 +1,7 @@
 """A SavedModel for TF Serving: photos in, detections out, nothing of `fpn_tf` needed to run it."""
 
+import contextlib
+import errno
 import os
 import pathlib
 import shutil
@@ -30,6 +32,7 @@ def export(model, folder):
 
     Raises:
         ConfigError: a category id that int32 cannot hold.
+        OSError: it cannot be written; nothing is left of it.
     """
     for category in model.preprocessor.category_ids:
         if not tf.int32.min <= category <= tf.int32.max:
@@ -61,9 +64,26 @@ def export(model, folder):
     archive.add_endpoint(
         "image_tensor", serve_tensor, [tf.TensorSpec([None, None, None, 3], tf.uint8, "image_tensor")]
     )
-    archive.write_out(path_for_tensorflow(beside), verbose=False)
-    os.replace(beside, target)
+    try:
+        with _disk_errors(target):
+            archive.write_out(path_for_tensorflow(beside), verbose=False)
+        os.replace(beside, target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
     return target
+
+
+@contextlib.contextmanager
+def _disk_errors(path):
+    """A context in which TensorFlow's error at a disk's fault is the OSError that names it, of `path`."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        reasons = {os.strerror(number): number for number in errno.errorcode}
+        reason = next((text for text in reasons if error.message.rstrip().endswith(text)), None)
+        if reason is None:
+            raise
+        raise OSError(reasons[reason], reason, str(path)) from None
 
 
 def _serve_bytes(model, net, image_bytes):

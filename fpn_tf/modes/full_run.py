@@ -4,10 +4,11 @@ import contextlib
 import functools
 import pathlib
 
+from fpn_tf.checkpoint import check_present
 from fpn_tf.evaluation import evaluator
 from fpn_tf.evaluation.held_out import as_scored
 from fpn_tf.evaluation.kinds import KINDS
-from fpn_tf.exporting import saved_model
+from fpn_tf.modes.export_record import export_once
 from fpn_tf.modes.pictures import draw_pictures
 from fpn_tf.modes.reporting import REPORT
 from fpn_tf.modes.scoring import (
@@ -62,7 +63,9 @@ def _train_and_eval(config, model_dir, get_model, cluster, dataset):
     if not cluster.gathered_numbers(is_scored)[0]:  # as the chief sees it
         quality(model, step)
     if cluster.is_chief:
+        check_present(model_dir)
         _show_and_export(model_dir, held_out, finished_metrics(metrics_file, step))
+        check_present(model_dir)
 
 
 def _show_and_export(model_dir, held_out, metrics):
@@ -85,7 +88,7 @@ def _show_and_export(model_dir, held_out, metrics):
     if (pathlib.Path(model_dir) / REPORT).exists():  # kinds of model without classes have none
         written["report"] = REPORT
     if KINDS[model.kind].is_served:
-        exported = saved_model.export(model, pathlib.Path(model_dir) / "export")
+        exported = export_once(model, pathlib.Path(model_dir) / "export")
         written["SavedModel"] = exported.relative_to(model_dir)
     print_metrics(metrics)
     for name, path in written.items():

@@ -10,7 +10,7 @@ from absl import logging
 
 from fpn_tf import config as config_lib
 from fpn_tf import interrupts
-from fpn_tf.checkpoint import CONFIG_FILE, DAMAGED_PREFIX, Checkpoints
+from fpn_tf.checkpoint import CONFIG_FILE, DAMAGED_PREFIX, Checkpoints, check_present
 from fpn_tf.checkpoint_state import STEP_PREFIX, state_of
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import open_dataset, training_batches
@@ -46,6 +46,7 @@ def train(config, dataset, model_dir, cluster, evaluate=None, get_model=None):
         CheckpointError: a checkpoint cannot be written or does not fit.
         ClusterError: another worker has gone, or sees other files.
         DataError: after saving, where too many photos are unreadable.
+        OSError: after saving, where a log file cannot be written.
     """
     settings = config.train
     if settings.deterministic:
@@ -106,11 +107,11 @@ class _Run:
             try:
                 with reading_errors(self.loader):
                     self.take_steps()
-            except DataError as error:
-                if self.state.step == self.saved_step:
-                    raise
-                self.save()
-                raise DataError(f"{error}; step {self.state.step} is saved") from None
+            except (DataError, OSError):  # photos or a log file: the steps taken are sound
+                if self.state.step != self.saved_step:
+                    self.save()
+                    console.print(f"step {self.state.step} is saved")
+                raise
             except NonFiniteLossError as error:
                 restores += 1
                 if settings.on_nonfinite == "stop" or restores > settings.max_restores:
@@ -229,7 +230,12 @@ class _Run:
         self.is_out_of_patience = bool(is_spent)
 
     def save(self):
-        """Writes the checkpoint of the current step. Raises: CheckpointError."""
+        """Writes the checkpoint of the current step.
+
+        Raises:
+            CheckpointError: it cannot be written, or the run's folder has gone.
+        """
         if self.cluster.is_chief:
+            check_present(self.model_dir)
             self.state.save(self.checkpoints)
         self.saved_step = self.state.step

@@ -1,10 +1,10 @@
 """Whether a run can start, or go on, in a model_dir, and what it begins with."""
 
 import contextlib
-import os
 import pathlib
 
 from fpn_tf import config as config_lib
+from fpn_tf import files
 from fpn_tf.checkpoint import Checkpoints, is_import
 from fpn_tf.checkpoint_state import is_checkpoint
 from fpn_tf.cluster import make_cluster
@@ -139,8 +139,10 @@ def check_writable(model_dir):
         pathlib.Path(model_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--model_dir={model_dir}: cannot be made ({error.strerror})") from None
-    if not os.access(model_dir, os.W_OK):
-        raise ConfigError(f"--model_dir={model_dir}: cannot be written to")
+    try:
+        files.check_writable(model_dir)
+    except OSError as error:
+        raise ConfigError(f"--model_dir={model_dir}: cannot be written to ({error.strerror})") from None
 
 
 def _with_classes_open(config, model_dir):
