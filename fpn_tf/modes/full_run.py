@@ -1,6 +1,5 @@
 """`--mode=train_and_eval`: training, evaluation, pictures and an export in one run."""
 
-import contextlib
 import functools
 import pathlib
 
@@ -53,8 +52,7 @@ def _train_and_eval(config, model_dir, get_model, cluster, dataset):
         if not cluster.is_chief:
             return None
         metrics = score_and_write(config, held_out, detections, seconds, model_dir, step)
-        with contextlib.closing(RunLog(model_dir, step)) as log:
-            log.write_metrics(step, metrics)
+        RunLog(model_dir, step).write_metrics(step, metrics)
         return metrics.get(KINDS[model.kind].metric)
 
     model, step = loop.train(config, dataset, model_dir, cluster, quality, get_model)

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import datetime
-import io
 import itertools
 import json
 import os
@@ -85,8 +84,6 @@ class Progress:
 
     def __exit__(self, *error):
         self.bar.__exit__(*error)
-        if self.log is not None:
-            self.log.close()
 
     def step(self, step, losses, learning_rate):
         """Notes a finished step.
@@ -161,9 +158,6 @@ class RunLog:
             files.write_bytes(self.path, kept)
         self.events = EventFile(folder)
 
-    def close(self):
-        self.events.close()
-
     def write(self, step, values):
         """Records numbers at `step`, {name: number}; in TensorBoard under `loss/` or `train/`."""
         tags = {name: f"{'loss' if name.endswith('_loss') else 'train'}/{name}" for name in values}
@@ -203,18 +197,12 @@ class EventFile:
     def __init__(self, folder):
         names = "events.out.tfevents", f"{int(time.time()):010d}", socket.gethostname(), os.getpid()
         self.path = folder / ".".join(map(str, (*names, next(self.numbers))))
-        self.records = RecordWriter(io.BufferedWriter(io.FileIO(self.path, "w")))
         self.add(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add(self, event):
         """Writes a TensorBoard Event. Raises: OSError, which names the file."""
-        with files.named_in_errors(self.path):
-            self.records.write(event.SerializeToString())
-            self.records.flush()
-
-    def close(self):
-        with files.named_in_errors(self.path):
-            self.records.close()
+        with files.named_in_errors(self.path), open(self.path, "ab") as file:
+            RecordWriter(file).write(event.SerializeToString())
 
 
 def lines_to_step(logged, last_step):
