@@ -49,7 +49,7 @@ def make_detector(model, dataset, config, cluster):
                 results = map(step, batches_of(loader, data))
                 on_scale = functools.partial(report, number)
                 of_scales.append(_by_record(results, model, dataset.records, on_scale))
-        if not of_scales[0]:
+        if not any(of_scales):
             raise DataError(none_readable(len(dataset.records), scales[0][0].bad))
         return _merged_by_record(of_scales, model)
 
@@ -91,10 +91,16 @@ def _by_record(results, model, records, on_batch):
 
 
 def _merged_by_record(of_scales, model):
-    """[{index: Detections}] of every scale -> {index: Detections}."""
+    """[{index: Detections}] of every scale -> {index: Detections}.
+
+    A photo that could be read at some of the scales has the detections of those.
+    """
     if len(of_scales) == 1:
         return of_scales[0]
-    return {index: merged([scale[index] for scale in of_scales], model) for index in of_scales[0]}
+    indices = sorted(set().union(*of_scales))
+    return {
+        index: merged([scale[index] for scale in of_scales if index in scale], model) for index in indices
+    }
 
 
 def scales_of(config):
