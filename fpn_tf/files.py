@@ -49,10 +49,21 @@ def write_json(path, value, indent=2):
 
 def read_json(path):
     """What a JSON file holds. Raises: DataError where it is absent or no JSON."""
+    return json_in(json_bytes(path), path)
+
+
+def json_bytes(path):
+    """The bytes of a JSON file, not looked at yet. Raises: DataError where it is absent."""
     try:
-        return json_of(pathlib.Path(path).read_bytes())
+        return pathlib.Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; expected a JSON file") from None
+
+
+def json_in(data, path):
+    """What the bytes of a JSON file hold. Raises: DataError where they are no JSON; it names the file."""
+    try:
+        return json_of(data)
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error})") from None
 
