@@ -49,23 +49,21 @@ def write_json(path, value, indent=2):
 
 def read_json(path):
     """What a JSON file holds. Raises: DataError where it is absent or no JSON."""
-    return json_in(json_bytes(path), path)
-
-
-def json_bytes(path):
-    """The bytes of a JSON file, not looked at yet. Raises: DataError where it is absent."""
     try:
-        return pathlib.Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; expected a JSON file") from None
-
-
-def json_in(data, path):
-    """What the bytes of a JSON file hold. Raises: DataError where they are no JSON; it names the file."""
-    try:
-        return json_of(data)
+        with opened_json(path) as file:
+            return json_of(file.read())
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error})") from None
+
+
+@contextlib.contextmanager
+def opened_json(path):
+    """A context with a JSON file, open for its bytes. Raises: DataError where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; expected a JSON file") from None
 
 
 def paths_matching(pattern):

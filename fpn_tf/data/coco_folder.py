@@ -13,10 +13,11 @@ from fpn_tf.data import typed_json
 from fpn_tf.data.categories import in_words
 from fpn_tf.data.columns import columns_of
 from fpn_tf.data.dataset import SEGMENTATION, from_columns
+from fpn_tf.data.json_stream import OddFileError
 from fpn_tf.data.photo_names import names_on_disk
 from fpn_tf.data.records import NO_FIELDS
 from fpn_tf.errors import DataError, PhotoError
-from fpn_tf.files import json_bytes, json_in, path_in
+from fpn_tf.files import opened_json, path_in, read_json
 
 SHOWN = 3  # offenders of a kind that a message names
 LONGEST = 40  # characters of a value in a message
@@ -59,11 +60,11 @@ def read_columns(annotations, further=()):
     Raises:
         DataError: see `check`.
     """
-    data = json_bytes(annotations)
     try:
-        return typed_json.read_columns(data, further)
-    except typed_json.OddFileError:
-        coco = json_in(data, annotations)
+        with opened_json(annotations) as file:
+            return typed_json.read_columns(file, further)
+    except OddFileError:
+        coco = read_json(annotations)
     check(coco, annotations)
     return columns_of(coco, further)
 

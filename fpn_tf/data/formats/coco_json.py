@@ -5,9 +5,10 @@ import os
 
 from fpn_tf.data import typed_json
 from fpn_tf.data.formats.parts import PhotoSet, part_of
+from fpn_tf.data.json_stream import OddFileError
 from fpn_tf.data.photo_names import names_on_disk
 from fpn_tf.errors import DataError
-from fpn_tf.files import json_bytes, json_in, read_json
+from fpn_tf.files import opened_json, read_json
 
 LISTS = {"images", "annotations", "categories"}
 TRIED = 5  # photos of a file that tell where its photos are
@@ -55,11 +56,11 @@ def _photo_names(path):
 def _names_of_version(path, changed, size):
     """`_photo_names` of a file as it was at a time: both splits of a folder look for the same files."""
     del changed, size
-    data = json_bytes(path)
     try:
-        return typed_json.photo_names(data, TRIED)
-    except typed_json.OddFileError:
-        content = json_in(data, path)
+        with opened_json(path) as file:
+            return typed_json.photo_names(file, TRIED)
+    except OddFileError:
+        content = read_json(path)
     if (
         not isinstance(content, dict)
         or not content.keys() >= LISTS
