@@ -95,7 +95,7 @@ def _checked(config, model_dir, cluster):
     for finding in schedule_findings(settings):
         console.print(f"note: {finding}")
     console.print(
-        f"{len(dataset.records)} photos, {sum(len(r.boxes) for r in dataset.records)} boxes, "
+        f"{len(dataset.records)} photos, {len(dataset.records.boxes)} boxes, "
         f"{len(dataset.class_names)} classes; {cluster.replicas} replica(s) of {cluster.workers} "
         f"process(es), learning rate {settings.peak_learning_rate:g} for {settings.batch_size} images a step"
     )
