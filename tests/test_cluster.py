@@ -12,9 +12,10 @@ import tensorflow as tf
 from commands import SMALL, cluster_texts, ended, start, start_workers
 from conftest import folder_overrides, make_coco_folder
 
-from fpn_tf import cluster
-from fpn_tf.cluster import Cluster, meet
+from fpn_tf import cluster, meeting
+from fpn_tf.cluster import Cluster
 from fpn_tf.errors import ClusterError
+from fpn_tf.meeting import meet
 
 
 def free_addresses(count):
@@ -31,12 +32,12 @@ def listener(address):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(cluster, "PATIENCE", 0.1)
-    monkeypatch.setattr(cluster, "TICK", 0.01)
+    monkeypatch.setattr(meeting, "PATIENCE", 0.1)
+    monkeypatch.setattr(meeting, "TICK", 0.01)
 
 
 def test_workers_that_come_at_different_times_meet(monkeypatch, caplog):
-    monkeypatch.setattr(cluster, "TICK", 0.01)
+    monkeypatch.setattr(meeting, "TICK", 0.01)
     addresses = free_addresses(3)
 
     def come(number):

@@ -1,6 +1,7 @@
 """A training set in numbers of a few bytes a photo, by which a run that goes on sees what has changed."""
 
 import concurrent.futures
+import dataclasses
 import hashlib
 import marshal
 import os
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fpn_tf.data.digest import annotations_digest
+from fpn_tf.data.records import in_columns
 from fpn_tf.errors import PhotoError
 
 SAMPLE = 64  # photos whose contents are read; in a smaller set all of them
@@ -53,18 +55,19 @@ def snapshot_of(dataset, has_segments=False):
         dataset: Dataset.
         has_segments: whether the annotations' segmentations are trained on.
     """
-    names = [record.name for record in dataset.records]
-    image_ids, box_counts, annotations = _annotation_columns(dataset, has_segments)
+    records = in_columns(dataset.records)
+    names = [records.name_of(index) for index in range(len(records))]
+    image_ids = records.image_ids.astype("<i8")
     with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
         chunks = [names[i : i + 1000] for i in range(0, len(names), 1000)]
         stamps = np.asarray([s for part in pool.map(_stamps, chunks) for s in part], np.int64).reshape(-1, 2)
         sample = np.argsort(_mixed(image_ids.astype(np.uint64)), kind="stable")[:SAMPLE]
         contents = list(pool.map(lambda index: _content(dataset, int(index)), sample))
     return Snapshot(
-        digest=annotations_digest(dataset),
+        digest=annotations_digest(dataclasses.replace(dataset, records=records)),
         image_ids=image_ids,
-        box_counts=box_counts,
-        annotations=annotations,
+        box_counts=records.counts.astype("<i8"),
+        annotations=_annotation_hashes(dataset, records, has_segments),
         names=np.asarray([_hash(os.path.basename(name).encode(errors="replace")) for name in names], "<u8"),
         file_sizes=stamps[:, 0],
         file_times=stamps[:, 1],
@@ -133,19 +136,15 @@ def change_note(old, new, step):
     return f"the training data has changed since step {step}: {'; '.join(changes)}" if changes else ""
 
 
-def _annotation_columns(dataset, has_segments):
-    """(ids [N] int64, numbers of boxes [N] int64, hashes of all that is trained on [N] uint64)."""
-    records = dataset.records
-    ids = np.asarray([record.image_id for record in records], "<i8")
-    counts = np.asarray([len(record.boxes) for record in records], "<i8")
-    sizes = np.asarray([record.size for record in records], "<u8").reshape(-1, 2)
-    boxes = np.concatenate([np.zeros((0, 4), "<f4"), *(record.boxes for record in records)])
-    classes = np.concatenate([np.zeros(0, "<i4"), *(record.classes for record in records)])
-    hashes = _mixed(sizes[:, 0] ^ _mixed(sizes[:, 1] ^ _mixed(_sums_by_photo(boxes, classes, counts))))
+def _annotation_hashes(dataset, records, has_segments):
+    """Hashes [N] of all that is trained on of each photo of a Dataset, which `records` are in columns."""
+    sizes = records.sizes.astype("<u8")
+    sums = _sums_by_photo(records.boxes, records.classes, records.counts)
+    hashes = _mixed(sizes[:, 0] ^ _mixed(sizes[:, 1] ^ _mixed(sums)))
     if has_segments or dataset.has_proposals or dataset.truth_fields:
-        further = [_hash(_further(record, has_segments)) for record in records]
+        further = [_hash(_further(record, has_segments)) for record in dataset.records]
         hashes = _mixed(hashes ^ np.asarray(further, "<u8"))
-    return ids, counts, hashes
+    return hashes
 
 
 def _sums_by_photo(boxes, classes, counts):

@@ -12,7 +12,9 @@ import numpy as np
 
 import fpn_tf
 from fpn_tf import config as config_lib
-from fpn_tf.checkpoint import Checkpoints, state_of
+from fpn_tf.checkpoint import Checkpoints
+from fpn_tf.checkpoint_state import state_of
+from fpn_tf.data.records import in_columns
 from fpn_tf.data.snapshot import snapshot_of
 from fpn_tf.errors import ClusterError
 
@@ -115,17 +117,16 @@ def data_facts(dataset, name, has_segments=False):
         name: of it, for messages.
         has_segments: whether the annotations' segmentations are trained on.
     """
-    snapshot, sizes = snapshot_of(dataset, has_segments), [record.size for record in dataset.records]
-    classes = [record.classes for record in dataset.records]
+    snapshot, records = snapshot_of(dataset, has_segments), in_columns(dataset.records)
     values = {
         "ids or order of the photos": snapshot.image_ids,
-        "sizes of the photos": np.asarray(sizes, np.int64),
+        "sizes of the photos": records.sizes,
         "numbers of boxes": snapshot.box_counts,
-        "classes of the boxes": np.concatenate([np.zeros(0, np.int32), *classes]),
+        "classes of the boxes": records.classes,
         "annotations": snapshot.annotations,
         "names or sizes of the files": np.stack([snapshot.names, snapshot.file_sizes.astype(np.uint64)]),
     }
-    facts = {"photos": str(len(sizes)), "boxes": str(int(snapshot.box_counts.sum()))}
+    facts = {"photos": str(len(records)), "boxes": str(int(snapshot.box_counts.sum()))}
     facts |= {what: _hashed(array.tobytes()) for what, array in values.items()}
     facts["classes"] = _hashed(repr((dataset.category_ids, dataset.class_names)))
     facts["annotations or crowd regions"] = _hashed(snapshot.digest)
