@@ -25,7 +25,8 @@ def folder(coco_folder):
 
 
 def snapshot_now(folder, **arguments):
-    return snapshot_of(coco_folder.load(folder / "annotations.json", folder / "images"), **arguments)
+    dataset = coco_folder.load(folder / "annotations.json", folder / "images", segmentations=True)
+    return snapshot_of(dataset, **arguments)
 
 
 def edited(folder, edit):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fpn_tf import config as config_lib
+from fpn_tf.checkpoint_state import seal
 from fpn_tf.data import coco_folder
 from fpn_tf.errors import ClusterError
 from fpn_tf.training.agreement import (
@@ -82,7 +83,8 @@ def test_another_mode_or_checkpoint_is_named(folder_config, tmp_path):
     )
     folder = tmp_path / "run" / "checkpoints" / "step_00000004"
     folder.mkdir(parents=True)
-    (folder / "state.json").write_text('{"step": 4, "files": {}}')
+    (folder / "model.weights.h5").write_bytes(b"weights")
+    seal(folder, {"step": 4})
     assert "newest checkpoint=step 4 (worker 0: none)" in difference(
         one, command_facts("train", folder_config, tmp_path / "run")
     )
