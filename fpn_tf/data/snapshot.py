@@ -97,8 +97,9 @@ def changes_between(old, new):
         old: Snapshot.
         new: Snapshot, of the same set later.
     """
-    old_keys, new_keys = _keys(old, new)
-    _, in_old, in_new = np.intersect1d(old_keys, new_keys, return_indices=True)
+    if all(np.array_equal(*each) for each in zip(old, new)):  # at once, also for a large set
+        return []
+    old_keys, new_keys, in_old, in_new = _matched(old, new)
     gone = old.image_ids[~np.isin(old_keys, new_keys)]
     added = new.image_ids[~np.isin(new_keys, old_keys)]
     moved = _moved(old_keys[np.sort(in_old)], new_keys[np.sort(in_new)])
@@ -202,14 +203,27 @@ def _content(dataset, index):
         return 0
 
 
+def _matched(old, new):
+    """Which photos of two Snapshots are the same ones.
+
+    Returns:
+        (what those of the old one are known by, [N]; those of the new one, [M]; indices of the shared ones
+        into the old one, [S]; into the new one, [S]).
+    """
+    is_same = [np.array_equal(*each) for each in ((old.image_ids, new.image_ids), (old.names, new.names))]
+    if all(is_same):  # as nearly always; and a large set is not sorted
+        everywhere = np.arange(len(old.image_ids))
+        return old.image_ids, new.image_ids, everywhere, everywhere
+    keys = _keys(old, new)
+    return *keys, *np.intersect1d(*keys, return_indices=True)[1:]
+
+
 def _keys(old, new):
-    """What the photos of two Snapshots are known by, two arrays [N] without repetition: ids or names."""
+    """What the photos of two Snapshots are known by, two arrays without repetition: ids or names."""
     names = old.names, new.names
-    if all(len(np.unique(each)) == len(each) for each in names) and len(np.intersect1d(*names)) >= len(
-        np.intersect1d(old.image_ids, new.image_ids)
-    ):
-        return names
-    return old.image_ids, new.image_ids
+    are_unique = all(len(np.unique(each)) == len(each) for each in names)
+    same_ids = len(np.intersect1d(old.image_ids, new.image_ids))
+    return names if are_unique and len(np.intersect1d(*names)) >= same_ids else (old.image_ids, new.image_ids)
 
 
 def _moved(old_keys, new_keys):
@@ -219,21 +233,19 @@ def _moved(old_keys, new_keys):
 
 def _file_changes(old, new, in_old, in_new):
     """Texts about the files of the photos that two Snapshots share: indices into one and the other."""
-    ids = new.image_ids[in_new]
-    other_size = old.file_sizes[in_old] != new.file_sizes[in_new]
+    old_ids, ids, sizes = old.image_ids[in_old], new.image_ids[in_new], new.file_sizes[in_new]
+    other_size = old.file_sizes[in_old] != sizes
     rewritten = (old.file_times[in_old] != new.file_times[in_new]) | (old.names[in_old] != new.names[in_new])
-    rewritten |= new.file_sizes[in_new] == GONE  # what is no file has no time
+    rewritten |= sizes == GONE  # what is no file has no time
+    is_sampled = np.isin(old_ids, old.sample_ids) & np.isin(ids, new.sample_ids)
     old_contents = dict(zip(old.sample_ids.tolist(), old.sample_contents.tolist()))
     new_contents = dict(zip(new.sample_ids.tolist(), new.sample_contents.tolist()))
-    is_sampled, differs = np.zeros(len(ids), bool), np.zeros(len(ids), bool)
-    for i, (old_id, new_id) in enumerate(zip(old.image_ids[in_old].tolist(), ids.tolist())):
-        if old_id in old_contents and new_id in new_contents:
-            is_sampled[i] = True
-            differs[i] = old_contents[old_id] != new_contents[new_id]
-    differs = other_size | (differs & rewritten)
-    doubtful = rewritten & ~other_size
+    differs = other_size.copy()
+    for i in np.flatnonzero(is_sampled & rewritten):
+        differs[i] |= old_contents[int(old_ids[i])] != new_contents[int(ids[i])]
     texts = [_counted(np.sort(ids[differs]), "with another file")]
-    if doubtful.any() and not (doubtful & is_sampled).any() and not (new.file_sizes[in_new] == GONE).all():
+    doubtful = rewritten & ~other_size & (sizes != GONE)
+    if not (doubtful & is_sampled).any():
         texts.append(_counted(np.sort(ids[doubtful]), "written anew, perhaps with other contents"))
     return texts
 
