@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ LOST_WORKER_ERRORS = (  # TensorFlow raises one of them when another process is 
     tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
 )
+CHUNK = 2**13  # int64 numbers, eight bytes each, of a text that workers send each other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,31 +84,40 @@ class Cluster:
         """The whole numbers that the processes call this with: a list of one for each replica, in order."""
         if self.workers == 1:
             return [number]
-        return self._gathered_rows(np.asarray([number])).tolist()
+        return self._gather_number([[number]])[:, 0].tolist()
 
     def gathered_texts(self, text):
         """The texts that the processes call this with: a list of one for each worker, in order."""
         if self.workers == 1:
             return [text]
-        codes = np.frombuffer(text.encode(), np.uint8)
-        lengths = self.gathered_numbers(len(codes))
-        row = np.zeros((1, max(lengths)), np.int64)
-        row[0, : len(codes)] = codes
-        rows, per_worker = self._gathered_rows(row), self.replicas // self.workers
-        return [
-            rows[i, : lengths[i]].astype(np.uint8).tobytes().decode()
-            for i in range(0, self.replicas, per_worker)
-        ]
+        data = text.encode()
+        lengths = self.gathered_numbers(len(data))
+        size = CHUNK * 8  # bytes
+        count = max(-(-max(lengths) // size), 1)
+        chunks = np.frombuffer(data.ljust(count * size, b"\0"), np.int64).reshape(count, 1, CHUNK)
+        rows = np.concatenate([self._gather_chunk(chunk) for chunk in chunks], axis=1)
+        of_workers = range(0, self.replicas, self.replicas // self.workers)
+        return [rows[i].tobytes()[: lengths[i]].decode() for i in of_workers]
 
-    def _gathered_rows(self, row):
-        """int64 arrays [1, ...] of one shape, each process' own -> [replicas, ...]."""
+    @functools.cached_property
+    def _gather_number(self):
+        return self._gatherer(1)
 
-        @tf.function(autograph=False)
-        def gather():
-            rows = self.strategy.run(lambda: tf.constant(row, tf.int64))
-            return self.strategy.gather(rows, axis=0)
+    @functools.cached_property
+    def _gather_chunk(self):
+        return self._gatherer(CHUNK)
 
-        return gather().numpy()
+    def _gatherer(self, width):
+        """A function: int64 [1, width] of each process -> [replicas, width], a NumPy array.
+
+        Each has one width: TensorFlow remembers the shape of an exchange, and may crash with another.
+        """
+
+        @tf.function(input_signature=[tf.TensorSpec([1, width], tf.int64)], autograph=False)
+        def gather(row):
+            return self.strategy.gather(self.strategy.run(tf.identity, args=(row,)), axis=0)
+
+        return lambda row: gather(row).numpy()
 
     @property
     def lost_worker(self):

@@ -1,6 +1,7 @@
 """How the workers of a cluster find each other, and what is said while one is absent or when one is lost."""
 
 import concurrent.futures
+import dataclasses
 import json
 import logging
 import socket
@@ -13,7 +14,7 @@ from commands import SMALL, cluster_texts, ended, start, start_workers
 from conftest import folder_overrides, make_coco_folder
 
 from fpn_tf import cluster, meeting
-from fpn_tf.cluster import Cluster
+from fpn_tf.cluster import Cluster, make_cluster
 from fpn_tf.errors import ClusterError
 from fpn_tf.meeting import meet
 
@@ -132,6 +133,14 @@ def test_texts_of_one_worker_need_no_exchange():
     assert Cluster(tf.distribute.get_strategy()).gathered_texts("ä" * 3) == ["äää"]
 
 
+def test_texts_of_any_length_reach_all():
+    """Two replicas of this process stand for two workers."""
+    two = dataclasses.replace(make_cluster(2), workers=2)
+    assert two.gathered_numbers(2**40 + 1) == [2**40 + 1] * 2
+    for text in ("", "ä", "ä" * 7, "ä" * 50_000):
+        assert two.gathered_texts(text) == [text] * 2
+
+
 # Processes -----------------------------------------------------------------------------------------------
 
 
@@ -167,8 +176,9 @@ DIFFERENCES = {
 @pytest.mark.parametrize(("difference", "told"), DIFFERENCES.values(), ids=DIFFERENCES)
 def test_workers_that_differ_do_not_train(overrides, tmp_path, difference, told):
     data = tmp_path / "data"
-    text = (data / "annotations.json").read_text()
-    (data / "moved.json").write_text(text.replace('"bbox": [', '"bbox": [0.', 1))
+    coco = json.loads((data / "annotations.json").read_text())
+    coco["annotations"][0]["bbox"][0] += 0.5
+    (data / "moved.json").write_text(json.dumps(coco))
     workers = start_workers(
         3, *command("train_and_eval", tmp_path / "run"), overrides=overrides, overrides_of={2: difference}
     )
