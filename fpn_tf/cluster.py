@@ -20,6 +20,7 @@ LOST_WORKER_ERRORS = (  # TensorFlow raises one of them when another process is 
     tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
 )
+PLACES_IN_A_GRAPH = ("Graph execution error", "Detected at node", "Node:", "<stack traces", " ")
 CHUNK = 2**13  # int64 numbers, eight bytes each, of a text that workers send each other
 
 
@@ -156,9 +157,10 @@ def cluster_message(error, workers):
         )
     if not isinstance(error, LOST_WORKER_ERRORS) and "ollective op" not in text:
         return ""
-    reason = re.sub(r"\{\{.*?\}\} *", "", text)  # the name of a node
+    lines = re.sub(r"\{\{.*?\}\} *", "", text).splitlines()  # without the names of nodes
+    reasons = [line for line in lines if line and not line.startswith(PLACES_IN_A_GRAPH)] or lines
     return (
-        f"another worker has gone ({reason.splitlines()[0][:120]}); start all {workers} again: "
+        f"another worker has gone ({reasons[0][:120]}); start all {workers} again: "
         "they go on from the newest checkpoint"
     )
 

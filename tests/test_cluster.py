@@ -126,6 +126,14 @@ def test_workers_with_different_networks_are_told_so():
     other = "Collective ops is aborted by: Inconsistent output shapes"
     told = cluster.cluster_message(tf.errors.InvalidArgumentError(None, None, other), 2)
     assert told.startswith(f"another worker has gone ({other})")
+    in_graph = (
+        "Graph execution error:\n\nDetected at node CollectiveGatherV2 defined at (most recent call last):\n"
+        "<stack traces unavailable>\nCollective ops is aborted by: Socket closed\nmore"
+    )
+    told = cluster.cluster_message(tf.errors.UnavailableError(None, None, in_graph), 2)
+    assert told.startswith(
+        "another worker has gone (Collective ops is aborted by: Socket closed); start all 2"
+    )
     assert cluster.cluster_message(tf.errors.InvalidArgumentError(None, None, "a shape of our own"), 2) == ""
 
 
