@@ -193,13 +193,18 @@ def _neighbours(position, size):
 
 
 def _align_by_gather(pyramid, boxes, box_levels, output_size, sampling_ratio, aligned):
-    """`roi_align` with a fixed `sampling_ratio`, as one gather from all maps laid end to end."""
+    """`roi_align` with a fixed `sampling_ratio`, as one gather from all maps laid end to end.
+
+    In float32 at least: a GPU adds up the gradient's many rows of bfloat16 several times slower.
+    """
     levels = sorted(pyramid)
     sizes = [sizes_of(pyramid[k]) for k in levels]
+    dtype = pyramid[levels[0]].dtype
     _, heights, widths, (channels, *_) = zip(*sizes)
     cells = ops.concatenate(
         [ops.reshape(pyramid[k], [images, h * w, c]) for k, (images, h, w, c) in zip(levels, sizes)], axis=1
     )
+    cells = ops.cast(cells, keras.backend.result_type(dtype, "float32"))
     starts = [sum(h * w for h, w in zip(heights[:i], widths[:i])) for i in range(len(levels))]
 
     def of_box(values, dtype="int32"):
@@ -222,10 +227,10 @@ def _align_by_gather(pyramid, boxes, box_levels, output_size, sampling_ratio, al
             values = gather_rows(cells, ops.reshape(numbers, [images, rois * samples**2]))
             values = ops.reshape(values, [images, rois, samples, samples, channels])
             weights = y_weight[..., :, None, None] * x_weight[..., None, :, None]
-            sampled = sampled + values * ops.cast(weights, values.dtype)
+            sampled = sampled + values * weights
     # [B, R, S, S, C] -> [B, R, bins, k, bins, k, C] -> [B, R, bins, bins, C]
     bins = [-1, rois, output_size, sampling_ratio, output_size, sampling_ratio, channels]
-    return ops.mean(ops.reshape(sampled, bins), axis=(3, 5))
+    return ops.cast(ops.mean(ops.reshape(sampled, bins), axis=(3, 5)), dtype)
 
 
 def _align_by_matrices(pyramid, boxes, box_levels, output_size, aligned):

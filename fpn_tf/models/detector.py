@@ -23,8 +23,9 @@ class Detector(keras.Model):
     """A backbone, a neck and what a subclass adds, trained and used as a Keras model.
 
     A subclass gives `call(inputs, training)`: Outputs in training, BatchDetections at test time;
-    `propose(inputs, training)` -> Outputs; `compute_losses(y, outputs, training)` -> {name: scalar}; and
-    in `part_names` after the neck its stages, the last of which detects. The inputs are
+    `propose(inputs, training)` -> Outputs, `detections(outputs, inputs)` -> BatchDetections of Outputs
+    at test time; `compute_losses(y, outputs, training)` -> {name: scalar}; and in `part_names` after the
+    neck its stages, the last of which detects. The inputs are
 
         {"images": [B, H, W, 3] RGB of 0..255, H and W multiples of 32, padding at the bottom right;
              of the preprocessor's `pixel_dtype`,
