@@ -58,7 +58,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "predict": CORE | {"evaluation", "visualize"},
     "training": NETS
     | {"checkpoint", "checkpoint_state", "cluster", "config", "data", "evaluation", "models", "pretrained"},
-    "exporting": CORE,
+    "exporting": CORE | {"models"},
     "stage_times": CORE | {"assemble", "cluster", "config", "training"},
 }
 PARTS = {  # files of `models` that others there may import: the pages join the parts, parts never each other
