@@ -109,9 +109,10 @@ def test_sigterm_saves_before_leaving(trained, tmp_path, idle_steps):
     whole = open_dataset(config.data, "train")
 
     def read_bytes(index):
-        if index not in read:
+        takes_steps = signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # some are read before
+        if takes_steps and index not in read:
             os.kill(os.getpid(), signal.SIGTERM)
-        read.add(index)
+            read.add(index)
         return whole.read_bytes(index)
 
     read = set()
@@ -164,7 +165,8 @@ def test_a_signal_at_the_last_step_ends_the_run_before_its_evaluation(trained, t
 def test_steps_are_saved_before_photos_that_have_gone_end_the_run(trained, tmp_path, idle_steps):
     """Step 3, where a checkpoint is due at 2 and 4."""
     config, _, _ = trained
-    whole, reads = open_dataset(config.data, "train"), itertools.count()
+    whole = open_dataset(config.data, "train")
+    reads = itertools.count(-len(whole.records))  # as many are looked into before the first step
 
     def read_bytes(index):
         if next(reads) >= 2 * 3:
