@@ -133,8 +133,8 @@ def test_eval_predict_and_export_read_the_model_dir(trained, tmp_path, main_here
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (InterruptedRunError("after 3 of 9 photos"), 1, "stopped: after 3 of 9 photos\n"),
-        (KeyboardInterrupt(), 130, "stopped\n"),
+        (InterruptedRunError("after 3 of 9 photos"), 143, "stopped: after 3 of 9 photos\n"),
+        (KeyboardInterrupt(), 130, "stopped by SIGINT; what was saved before is whole\n"),
     ],
 )
 def test_an_interruption_is_no_error(error, status, line, main_here, monkeypatch):

@@ -12,6 +12,7 @@ from fpn_tf.config.network import ModelConfig, check, check_numbers, expand_home
 
 RESIZES = ("detectron2", "torchvision", "detectron")
 FORMATS = ("auto", "coco", "yolo", "voc", "csv")  # of folders of photos and annotations
+PLATFORMS = ("any", "cpu")  # that a SavedModel may be made for
 PARTS = ("backbone", "neck", "rpn", "box_head")  # of a model
 SCORERS = ("pycocotools", "hotcoco")  # the default first
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -311,6 +312,34 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class ExportConfig:
+    """The SavedModel that is exported.
+
+    Args:
+        platform: any, or cpu: convolutions by the algorithm that is fastest on a CPU, for TensorFlow 2.18
+            or newer.
+        max_pixels: of a photo's file, at least 1; one of more is answered with an error, undecoded.
+        server_files: write models.config and batching_parameters.txt for TF Serving as well.
+
+    Example:
+
+    >>> fpn_tf.ExportConfig(platform="cpu").max_pixels
+    89478485
+    """
+
+    platform: str = "any"
+    max_pixels: int = 2**28 // 3  # of a gigabyte in float32; above it Pillow warns, too
+    server_files: bool = False
+
+    def validate(self) -> None:
+        check_numbers(self, "export", "max_pixels", 1)
+        check(
+            self.platform in PLATFORMS,
+            f"export.platform={self.platform}: expected one of {', '.join(PLATFORMS)}",
+        )
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that decides a run.
 
@@ -319,6 +348,7 @@ class Config:
         data: the section `DataConfig`.
         train: the section `TrainConfig`.
         eval: the section `EvalConfig`.
+        export: the section `ExportConfig`.
         name: of the experiment, for --mode=report.
 
     Example:
@@ -332,11 +362,12 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     name: str = ""
 
     def validate(self) -> Self:
         """Checks every value. Raises: ConfigError, with the key and the value."""
-        for section in (self.model, self.data, self.train, self.eval):
+        for section in (self.model, self.data, self.train, self.eval, self.export):
             section.validate()
         check(
             self.data.segments == (self.model.kind == "segment_proposals"),

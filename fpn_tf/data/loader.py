@@ -88,19 +88,28 @@ class Loader:
         if index in self.bad:
             return None
         try:
-            photo = tools.photos.decode_rgb(self.dataset.read_bytes(int(index)), record.name)
-            if photo.shape[:2] != tuple(record.size):
-                actual, annotated = (f"{w}x{h}" for h, w in (photo.shape[:2], record.size))
-                raise PhotoError(f"{record.name}: is {actual} pixels; the annotations say {annotated}")
-        except (PhotoError, OSError) as error:
-            self._report(index, str(error))
-            return None
+            photo = self._read(index, tools)
+        except (PhotoError, OSError):
+            try:  # once more: a disk that is far away may fail to answer for a moment
+                photo = self._read(index, tools)
+            except (PhotoError, OSError) as error:
+                self._report(index, str(error))
+                return None
         shapes = self._segments(record) if self.data.segments else None
         whole = Example(
             photo, record.size, record.boxes, record.classes, record.proposals, shapes, record.fields
         )
         draw = Draw(int(plan.short_sides[slot]), bool(plan.flips[slot]))
         return transformed(whole, draw, (), tools)
+
+    def _read(self, index, tools):
+        """A record's photo, uint8 [h, w, 3]. Raises: PhotoError, OSError."""
+        record = self.dataset.records[index]
+        photo = tools.photos.decode_rgb(self.dataset.read_bytes(int(index)), record.name)
+        if photo.shape[:2] != tuple(record.size):
+            actual, annotated = (f"{w}x{h}" for h, w in (photo.shape[:2], record.size))
+            raise PhotoError(f"{record.name}: is {actual} pixels; the annotations say {annotated}")
+        return photo
 
     def _segments(self, record):
         grids = [

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from fpn_tf.data import plan as plans
 from fpn_tf.data import proposals_file, segments
-from fpn_tf.data.dataset import NO_FIELDS
+from fpn_tf.data.records import NO_FIELDS
 from fpn_tf.errors import DataError
 
 X_KEYS = ("images", "image_sizes", "proposal_boxes", "proposal_valid")
@@ -43,14 +43,15 @@ def open_dataset(data, split, truth_fields=NO_FIELDS):
         from fpn_tf.data import coco_folder
         from fpn_tf.data.formats.folder import open_folder
 
-        contents = open_folder(data.folder, split, data.format, data.holdout, data.class_names)
-        dataset = coco_folder.dataset_of(contents.coco, contents.images, contents.source, truth_fields)
+        further = coco_folder.further_of(truth_fields, data.segments)
+        contents = open_folder(data.folder, split, data.format, data.holdout, data.class_names, further)
+        dataset = coco_folder.dataset_of(contents.columns, contents.images, contents.source, truth_fields)
         dataset = dataclasses.replace(dataset, notes=(contents.remark,))
     elif getattr(data, f"{split}_annotations"):
         from fpn_tf.data import coco_folder
 
         dataset = coco_folder.load(
-            data.path(f"{split}_annotations"), data.path(f"{split}_images"), truth_fields
+            data.path(f"{split}_annotations"), data.path(f"{split}_images"), truth_fields, data.segments
         )
     elif data.tfds_name:
         from fpn_tf.data import tfds_source

@@ -8,7 +8,7 @@ from absl import logging
 from fpn_tf import files, photos
 from fpn_tf.config import SCORERS
 from fpn_tf.data import coco_folder
-from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, unknown_note, used_ids
+from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, unknown_note
 from fpn_tf.data.findings import warn_of
 from fpn_tf.errors import DataError, PhotoError
 from fpn_tf.evaluation.kinds import KINDS
@@ -51,10 +51,12 @@ def evaluate(
 
 def open_scored(model, annotations, images):
     """The Dataset of a COCO-format set in the model's classes; see `evaluate`."""
-    dataset = coco_folder.load(files.expanded(annotations), files.expanded(images))
+    kind = KINDS[model.kind]
+    paths = files.expanded(annotations), files.expanded(images)
+    dataset = coco_folder.load(*paths, segmentations=kind.scores_segments)
     notes: tuple[str | None, ...] = ()
     warn_of(dataset, annotations)
-    if KINDS[model.kind].has_classes:
+    if kind.has_classes:
         dataset, notes = _in_classes_of_model(dataset, model, annotations)
     for note in filter(None, notes):
         logging.warning("%s", note)
@@ -82,6 +84,6 @@ def _in_classes_of_model(dataset, model, source):
     known = known_by(ids, names, model.num_classes)
     if not ids and not names and len(known) == len(dataset.category_ids):
         return in_classes_of(dataset, known, dict(zip(dataset.category_ids, known))), ()
-    matching = matched(known, categories_of(dataset), used_ids(dataset.coco), str(source))
+    matching = matched(known, categories_of(dataset), dataset.used_ids, str(source))
     dataset = in_classes_of(dataset, known, matching.ids)
     return dataset, (*matching.notes, unknown_note(dataset.coco, known, str(source)))

@@ -30,7 +30,7 @@ def make_detector(model, dataset, config, cluster):
     Returns:
         A function `detect(on_batch)`, to be called by every worker: {index into dataset.records:
         Detections} of all readable images, at every scale of `eval.short_sides`, merged.
-        `on_batch` is called with the number of images done.
+        `on_batch` is called with the number of images done. It raises DataError where no image is readable.
     """
     run = _on_all_scales(_detection_step, model, dataset, config, cluster)
     return lambda on_batch=_ignored: run(on_batch)[0]
@@ -80,9 +80,22 @@ def _on_all_scales(step_of, model, dataset, config, cluster):
                 results = map(step, batches_of(loader, data))
                 on_scale = functools.partial(report, number)
                 of_scales.append(_by_record(results, model, dataset.records, on_scale, losses))
+        if not any(of_scales):
+            raise DataError(none_readable(len(dataset.records), scales[0][0].bad))
         return _merged_by_record(of_scales, model), losses
 
     return run
+
+
+def none_readable(count, bad):
+    """What a user is told where not one photo could be searched.
+
+    Args:
+        count: of the photos.
+        bad: {index: why it cannot be read}, of those that this process has tried.
+    """
+    first = f": {next(iter(bad.values()))}" if bad else ""
+    return f"none of the {count} photos to evaluate can be read{first}"
 
 
 def _detection_step(model, batch):
@@ -126,10 +139,16 @@ def _by_record(results, model, records, on_batch, losses):
 
 
 def _merged_by_record(of_scales, model):
-    """[{index: Detections}] of every scale -> {index: Detections}."""
+    """[{index: Detections}] of every scale -> {index: Detections}.
+
+    A photo that could be read at some of the scales has the detections of those.
+    """
     if len(of_scales) == 1:
         return of_scales[0]
-    return {index: merged([scale[index] for scale in of_scales], model) for index in of_scales[0]}
+    indices = sorted(set().union(*of_scales))
+    return {
+        index: merged([scale[index] for scale in of_scales if index in scale], model) for index in indices
+    }
 
 
 def scales_of(config):

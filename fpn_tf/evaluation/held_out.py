@@ -47,7 +47,7 @@ def as_scored(dataset, config):
     notes = []
     if KINDS[config.model.kind].has_classes:
         known = known_by(data.category_ids, data.class_names, config.model.num_classes)
-        matching = matched(known, categories_of(dataset), used_ids(dataset.coco), source)
+        matching = matched(known, categories_of(dataset), dataset.used_ids, source)
         dataset = in_classes_of(dataset, known, matching.ids)
         notes += matching.notes
         if truth:
@@ -60,7 +60,7 @@ def as_scored(dataset, config):
             limit_note(config.eval.max_detections, "eval.max_detections"),
         ]
     if truth:
-        dataset = dataclasses.replace(dataset, coco=truth)
+        dataset = dataclasses.replace(dataset, official=truth)
         notes += notes_on_boxes(truth, f"eval.annotations={official}")
     return dataset, [note for note in notes if note]
 

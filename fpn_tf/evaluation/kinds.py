@@ -34,6 +34,7 @@ class Kind:
     has_classes: bool = True  # or knows one alone, `object`
     is_served: bool = True  # exported and run on photos alone
     merges_scales: bool = True  # whether what it detects at several scales can be merged
+    scores_segments: bool = False  # whether its score needs the ground truth's segmentations
 
 
 KINDS = {
@@ -48,6 +49,7 @@ KINDS = {
         has_classes=False,
         is_served=False,
         merges_scales=False,
+        scores_segments=True,
     ),
 }
 

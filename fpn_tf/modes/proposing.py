@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from fpn_tf import files
 from fpn_tf.cluster import make_cluster
 from fpn_tf.data import proposals_file
 from fpn_tf.data.pipeline import open_dataset
@@ -28,12 +29,15 @@ def propose(model_dir, overrides, checkpoint, split, output):
 
     Raises:
         ConfigError: `output` has another ending.
+        OSError: it cannot be written.
     """
     path = pathlib.Path(output or pathlib.Path(model_dir) / "proposals" / f"{split}.npz")
     if path.suffix != ".npz":
         raise ConfigError(f"--output={output}: expected a file ending in .npz")
     cluster = make_cluster()
     console.quiet = not cluster.is_chief
+    if cluster.is_chief:
+        files.check_writable(path.parent)
     with cluster.strategy.scope():
         config, model, step = load_model_dir(model_dir, overrides, checkpoint)
         rpn = rpn_of(model)

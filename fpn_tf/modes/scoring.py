@@ -9,6 +9,7 @@ import rich.box
 import rich.table
 
 from fpn_tf import files
+from fpn_tf.checkpoint import check_present
 from fpn_tf.evaluation import evaluator
 from fpn_tf.evaluation.history import HELD_OUT
 from fpn_tf.evaluation.kinds import KINDS
@@ -42,7 +43,9 @@ def detect_with_bar(detector, dataset):
     return detections, (end - start) / (last - first) if last > first else None
 
 
-def score_and_write(config, dataset, detections, seconds, model_dir, step, losses=NO_LOSSES):
+def score_and_write(
+    config, dataset, detections, seconds, model_dir, step, losses=NO_LOSSES, show=lambda metrics: None
+):
     """Scores detections and writes report, metrics, results and speed below `eval/` of a run.
 
     Args:
@@ -53,19 +56,24 @@ def score_and_write(config, dataset, detections, seconds, model_dir, step, losse
         model_dir: the folder of the run.
         step: the step of the checkpoint.
         losses: {name: number}, those of the same photos, for the report's curves.
+        show: a function of the metrics, called before they are written, which may fail.
 
     Returns:
         {name: number}: the metrics.
+
+    Raises:
+        CheckpointError: the folder of the run has gone.
     """
     metrics, results = evaluator.score(dataset, detections, config)
     kind = KINDS[config.model.kind]
+    console.print(f"step {step}: {kind.metric} {metrics[kind.metric]:.3f} on {len(detections)} photos")
+    show(metrics)
+    check_present(model_dir)
     if kind.has_classes:
         image_ids = [dataset.records[index].image_id for index in detections]
         newest = metrics | {"step": step, HELD_OUT: losses}
         write_run_report(model_dir, newest, dataset, results, image_ids)
     evaluator.write(model_dir, metrics, results, step, seconds)  # last: metrics.json tells that all is there
-    main = kind.metric
-    console.print(f"step {step}: {main} {metrics[main]:.3f} on {len(detections)} photos")
     return metrics
 
 

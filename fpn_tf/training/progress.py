@@ -4,9 +4,12 @@ import collections
 import contextlib
 import datetime
 import io
+import itertools
 import json
+import os
 import pathlib
 import resource
+import socket
 import time
 
 import numpy as np
@@ -15,10 +18,10 @@ import rich.progress
 import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
+from fpn_tf import files
 from fpn_tf.evaluation.history import HELD_OUT
-from fpn_tf.files import path_for_tensorflow
 
 # Names, paths and notes are the user's: no `[b]` or `:car:` in them means anything to us.
 console = rich.console.Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
@@ -84,8 +87,6 @@ class Progress:
 
     def __exit__(self, *error):
         self.bar.__exit__(*error)
-        if self.log is not None:
-            self.log.close()
 
     def step(self, step, losses, learning_rate):
         """Notes a finished step.
@@ -154,14 +155,11 @@ class RunLog:
     def __init__(self, model_dir, first_step):
         folder = pathlib.Path(model_dir)
         self.path = folder / "train.jsonl"
-        lines = self.path.read_text("utf-8", "replace").splitlines() if self.path.exists() else []
-        kept = [line for line in lines if _step_of(line) is not None and _step_of(line) <= first_step]
-        if kept != lines:
-            self.path.write_text("".join(line + "\n" for line in kept), "utf-8")
-        self.writer = EventFileWriter(path_for_tensorflow(folder))
-
-    def close(self):
-        self.writer.close()
+        logged = self.path.read_bytes() if self.path.exists() else b""
+        kept = lines_to_step(logged, first_step)
+        if kept != logged:
+            files.write_bytes(self.path, kept)
+        self.events = EventFile(folder)
 
     def write(self, step, values):
         """Records numbers at `step`, {name: number}; in TensorBoard under `loss/` or `train/`."""
@@ -194,13 +192,50 @@ class RunLog:
 
     def _append(self, step, values, scalars):
         """Writes a line of train.jsonl, and an event of TensorBoard's: {tag: number}."""
-        with open(self.path, "a", encoding="utf-8") as file:
+        with files.named_in_errors(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step} | values) + "\n")
-        self._add_event(step, [Summary.Value(tag=tag, simple_value=v) for tag, v in scalars.items()])
+        self._add_event(step, [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()])
 
     def _add_event(self, step, values):
-        self.writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
-        self.writer.flush()
+        self.events.add(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+
+class EventFile:
+    """A file of TensorBoard's events, each written at once.
+
+    TensorBoard's own writer does it in a thread, whose errors are printed there and not raised.
+
+    Args:
+        folder: pathlib.Path.
+    """
+
+    numbers = itertools.count()
+
+    def __init__(self, folder):
+        names = "events.out.tfevents", f"{int(time.time()):010d}", socket.gethostname(), os.getpid()
+        self.path = folder / ".".join(map(str, (*names, next(self.numbers))))
+        self.add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def add(self, event):
+        """Writes a TensorBoard Event. Raises: OSError, which names the file."""
+        with files.named_in_errors(self.path), open(self.path, "ab") as file:
+            RecordWriter(file).write(event.SerializeToString())
+
+
+def lines_to_step(logged, last_step):
+    """The lines of a train.jsonl up to a step; what is damaged or cut off is left out, or stands as U+FFFD.
+
+    Args:
+        logged: bytes of the file.
+        last_step: int.
+
+    Returns:
+        bytes, in UTF-8.
+    """
+    lines = logged.decode(errors="replace").split("\n")
+    steps = map(_step_of, lines)
+    kept = [line for line, step in zip(lines, steps) if step is not None and step <= last_step]
+    return "".join(line + "\n" for line in kept).encode()
 
 
 def _summary_image(picture):
@@ -213,7 +248,9 @@ def _summary_image(picture):
 
 
 def _step_of(line):
+    """The step of a line of train.jsonl; None where it tells of none."""
     try:
-        return json.loads(line)["step"]
+        step = files.json_of(line.encode())["step"]
     except (ValueError, KeyError, TypeError):
-        return None  # a line that was cut off in the middle
+        return None
+    return step if type(step) is int else None

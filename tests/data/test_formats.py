@@ -15,6 +15,7 @@ from PIL import Image
 
 from fpn_tf.config import DataConfig, override
 from fpn_tf.config.run import FORMATS
+from fpn_tf.data.columns import columns_of
 from fpn_tf.data.formats.folder import READERS, divided, open_folder, sets_of
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import DataError, UserError
@@ -145,16 +146,22 @@ def test_without_a_part_to_evaluate_a_fixed_share_is_held_out(coco, coco_folder)
     more = coco | {
         "images": [*coco["images"], {"id": 999, "file_name": "another.png", "width": 4, "height": 4}]
     }
-    kept = {image["id"] for image in divided(more, "eval", 0.3)["images"]} - {999}
+    kept = set(divided(columns_of(more), "eval", 0.3).image_ids.tolist()) - {999}
     assert kept <= {record.image_id for record in held_out.records}
     two = coco | {"images": coco["images"][:2]}
-    assert [len(divided(two, split, 0.01)["images"]) for split in ("train", "eval")] == [1, 1]
+    two |= {"annotations": [a for a in coco["annotations"] if a["image_id"] in (100, 110)]}
+    parts = [divided(columns_of(two), split, 0.01) for split in ("train", "eval")]
+    assert [len(part.image_ids) for part in parts] == [1, 1]
+    for part in parts:
+        assert [a["image_id"] for a in part.coco(np.arange(len(part.ids)))["annotations"]] == [
+            a["image_id"] for a in two["annotations"] if a["image_id"] == part.image_ids[0]
+        ]
 
 
 def test_the_share_that_is_held_out_is_about_the_one_asked_for():
     images = [{"id": i, "file_name": f"{i}.jpg"} for i in range(2000)]
-    held_out = divided({"images": images, "annotations": []}, "eval", 0.25)["images"]
-    assert 420 < len(held_out) < 580
+    held_out = divided(columns_of({"images": images, "annotations": [], "categories": []}), "eval", 0.25)
+    assert 420 < len(held_out.image_ids) < 580
 
 
 def test_parts_that_the_folder_has_are_taken(coco, coco_folder, tmp_path):
@@ -357,7 +364,7 @@ def test_converted_to_coco_it_is_the_same(name, coco, coco_folder, tmp_path, cap
     assert len(records) == len(coco["images"])
     for record in open_dataset(DataConfig(folder=str(tmp_path / name), holdout=1e-9), "train").records:
         assert_same([records[record.name]], [record])
-    assert contents.coco["categories"] == json.loads(path.read_text())["categories"]
+    assert contents.columns.category_entries == json.loads(path.read_text())["categories"]
     with pytest.raises(DataError, match=r"\.json: exists; expected an --output without it"):
         convert(tmp_path / name, tmp_path / "json")
 
