@@ -79,7 +79,7 @@ def with_truth_fields(dataset, config, fields):
     if not fields:
         return dataset
     read = open_dataset(config.data, "eval", fields)
-    records = [record._replace(fields=r.fields) for record, r in zip(dataset.records, read.records)]
+    records = dataclasses.replace(dataset.records, fields=read.records.fields)
     return dataclasses.replace(dataset, records=records, truth_fields=fields)
 
 
