@@ -20,7 +20,7 @@ from fpn_tf.data.formats.folder import READERS, divided, open_folder, sets_of
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import DataError, UserError
 from fpn_tf.modes.converting import convert
-from fpn_tf.training.preparation import open_held_out, prepare
+from fpn_tf.training.preparation import open_held_out, prepared
 
 NAMES = ("red", "green", "blue")
 
@@ -381,8 +381,8 @@ def test_the_order_of_photos_is_that_of_their_names(tmp_path):
 
 def test_a_run_tells_once_what_it_took_the_folder_for(coco_folder, tmp_path, tiny_config, capsys):
     config = override(tiny_config, [f"data.folder={coco_folder}", "data.holdout=0.3"])
-    prepare(config, tmp_path / "run")
-    open_held_out(config)
+    with prepared(config, tmp_path / "run"):
+        open_held_out(config)
     lines = [line for line in capsys.readouterr().out.splitlines() if "taken for" in line]
     note = f"{coco_folder}: taken for coco (annotations.json, all); 30% of its photos are held out, chosen by"
     assert lines == [f"note: {note} their names", f"note, held-out set: {note} their names"]
