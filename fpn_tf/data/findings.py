@@ -13,6 +13,7 @@ from fpn_tf.data.categories import folded
 SHOWN = 3  # offenders of a finding that are named
 TOLERANCE = 1.0  # pixels by which a box may reach outside its photo unremarked
 MANY = 10  # boxes: of fewer, what all of them have in common says nothing
+LOOKED_UP = 200_000  # photos whose files are looked up; of more, links to one file are not noticed
 AREA_SLACK = 1.05  # by which an annotated area may be larger than its box
 HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 by the golden ratio
 
@@ -104,8 +105,13 @@ def absence_findings(dataset):
 
 def _doubled_photos(dataset):
     records, entries = dataset.records, collections.defaultdict(list)
-    for index in range(len(records)):
-        entries[_file_identity(records.name_of(index))].append(index)
+    names = dataset.columns.file_names
+    if len(records) <= LOOKED_UP:
+        names = (_file_identity(records.name_of(index)) for index in range(len(records)))
+    elif len(set(names)) == len(names):
+        return []
+    for index, name in enumerate(names):
+        entries[name].append(index)
     twice = [indices for indices in entries.values() if len(indices) > 1]
 
     def in_words(indices):

@@ -68,7 +68,7 @@ def read_columns(file, further=()):
     return _checked(images, annotations, categories, further)
 
 
-def photo_names(file, count):
+def first_names(file, count):
     """The names of the first photos of a COCO file, at most `count`; () of a JSON file of another form.
 
     Raises:
