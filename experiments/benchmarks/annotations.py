@@ -3,10 +3,10 @@
     python -m experiments.benchmarks.annotations                    # COCO train2017's size, polygons included
     python -m experiments.benchmarks.annotations --photos=1700000 --boxes=25000000 --corners=0  # Objects365's
 
-A JSON file in COCO's form is written, and photos: links to a few files. Every stage is measured in a process
-of its own that does what comes before it as well, so that memory is that of a run; the index of a large
-file is kept in a folder of the benchmark, so that the first start has none and the second one has.
-`--keep=FOLDER` leaves the set there, and takes one that is there.
+A JSON file in COCO's form is written, and photos: links to a few files. Two processes do one after the other
+what a run does; memory is the most until then. The index of a large file goes to a cache of the benchmark's
+own, so that the first start has none and the second one has. `--keep=FOLDER` leaves the set there, and takes
+one that is there.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,8 +29,6 @@ FILES = 48  # that the photos are links to: a file may have 65,000
 CLASSES = 80
 BLOCK = 100_000  # entries that are written at a time
 PER_FOLDER = 50_000
-STAGES = ("imports", "data", "checks", "batch")
-STARTS = ("first start", "second start")
 
 
 def main():
@@ -38,10 +37,11 @@ def main():
     parser.add_argument("--boxes", type=int, default=807_239)
     parser.add_argument("--corners", type=int, default=22, help="corners of every box's polygon; 0: none")
     parser.add_argument("--keep", help="a folder for the set")
-    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.stage:
-        print(json.dumps(measured(arguments.stage, pathlib.Path(arguments.keep))))
+    if arguments.child:
+        for row in measured(pathlib.Path(arguments.keep)):
+            print(row, flush=True)
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(arguments.keep or temporary)
@@ -49,64 +49,44 @@ def main():
             make_set(folder, arguments.photos, arguments.boxes, arguments.corners)
         megabytes = (folder / "train.json").stat().st_size / 2**20
         print(f"{arguments.photos} photos, {arguments.boxes} boxes, {megabytes:.0f} MiB of JSON")
-        for start, stage in itertools.product(STARTS, STAGES):
-            print_row(start, stage, in_a_process(stage, folder))
+        shutil.rmtree(folder / "cache", ignore_errors=True)
+        module = [sys.executable, "-m", "experiments.benchmarks.annotations"]
+        for start in ("first start", "second start"):
+            print(f"{start}:", flush=True)
+            environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+            subprocess.run([*module, "--child", f"--keep={folder}"], env=environment, check=True)
 
 
-def print_row(start, stage, row):
-    print(
-        f"{start:13s} to {stage:7s} {row['wall']:7.1f} s, {row['cpu']:7.1f} s of CPU, {row['peak']:6.0f} MB"
-    )
-
-
-def in_a_process(stage, folder):
-    """What `measured` gives of a stage in a new process."""
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.benchmarks.annotations",
-        f"--stage={stage}",
-        f"--keep={folder}",
-    ]
-    environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def measured(stage, folder):
-    """{"wall": seconds, "cpu": seconds, "peak": MB} of this process once a stage is reached."""
+def measured(folder):
+    """Yields a line of text for every stage of a run on the set in a folder: what it took to reach it."""
     start = time.perf_counter()
-    run_to(stage, folder)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return {
-        "wall": time.perf_counter() - start,
-        "cpu": usage.ru_utime + usage.ru_stime,
-        "peak": usage.ru_maxrss / 1024,
-    }
+    for stage in stages(folder):
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        wall, cpu = time.perf_counter() - start, usage.ru_utime + usage.ru_stime
+        yield f"  {stage:24s} {wall:7.1f} s, {cpu:7.1f} s of CPU, {usage.ru_maxrss / 1024:6.0f} MB"
 
 
-def run_to(stage, folder):
-    """Does as a training run does, up to a stage: the imports, the data set, its checks, the first batch."""
+def stages(folder):
+    """Does as a training run does, and yields the name of every stage that is reached."""
     from experiments.coco_r50_fpn_1x import get_config
     from fpn_tf import config as config_lib
+    from fpn_tf.data.digest import annotations_digest
     from fpn_tf.data.loader import Loader
     from fpn_tf.data.pipeline import open_dataset, training_batches
     from fpn_tf.data.survey import findings_before_training
 
-    files = {
-        "data.train_annotations": str(folder / "train.json"),
-        "data.train_images": str(folder / "photos"),
-    }
+    annotations, photos = str(folder / "train.json"), str(folder / "photos")
+    files = {"data.train_annotations": annotations, "data.train_images": photos}
     config = config_lib.replace(get_config(), **files)
-    if stage == "imports":
-        return
+    yield "the program is imported"
     dataset = open_dataset(config.data, "train")
-    if stage == "data":
-        return
+    yield "the data set is open"
+    annotations_digest(dataset)
+    yield "its digest is known"
     findings_before_training(dataset, config)
-    if stage == "checks":
-        return
+    yield "it is checked"
     next(iter(training_batches(Loader(dataset, config.data), config.data, 2, seed=0)))
+    yield "the first batch is read"
 
 
 def make_set(folder, photos, boxes, corners):
