@@ -43,6 +43,7 @@ class Dataset:
         has_area: [A] bool, which of these have an area inside their photo; the others are neither
             trained on nor scored.
         truth_fields: name -> TruthField, which the records' `fields` hold.
+        notes: lines that a user should know of where it comes from.
         official: a COCO dict to score by in place of the annotations, or None.
     """
 
@@ -54,6 +55,7 @@ class Dataset:
     columns: Columns
     has_area: np.ndarray | None = None
     truth_fields: Mapping[str, TruthField] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     official: dict | None = None
 
     @functools.cached_property

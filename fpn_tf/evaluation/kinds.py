@@ -20,7 +20,7 @@ def _comparison_without_classes(photo, detections, record):
 
 def _recall(evaluate):
     """A scorer of proposals, which counts to limits of its own."""
-    return lambda coco, results, image_ids, limit: evaluate(coco, results, image_ids)
+    return lambda coco, results, image_ids, limit, scorer: evaluate(coco, results, image_ids, scorer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Kind:
     """What is particular to a kind of model once it is built."""
 
     metric: str  # that chooses the best checkpoint
-    score: Callable  # (coco dict, results, image ids, most detections of a photo) -> metrics
+    score: Callable  # (coco dict, results, image ids, most detections of a photo, scorer) -> metrics
     results: Callable = coco.as_results  # (image id, Detections, photo size) -> COCO result dicts
     draw: Callable = visualize.draw_comparison  # (photo, Detections, Record) -> PIL.Image
     has_classes: bool = True  # or knows one alone, `object`
