@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fpn_tf import predict
-from fpn_tf.data.dataset import Record
+from fpn_tf.data.records import Record
 from fpn_tf.errors import DataError, InterruptedRunError
 from fpn_tf.modes import predicting
 from fpn_tf.modes.pictures import draw_pictures

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fpn_tf import visualize
-from fpn_tf.data.dataset import Record
+from fpn_tf.data.records import Record
 from fpn_tf.structures import Detections, SegmentDetections
 
 GREY = np.full((480, 640, 3), 90, np.uint8)  # large enough not to be enlarged

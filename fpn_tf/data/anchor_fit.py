@@ -16,6 +16,7 @@ WORTHWHILE = 0.75  # of the share without an anchor: a change that leaves more i
 FACTORS = (2 / 3, 3 / 2, 1 / 2, 2, 1 / 3, 3, 1 / 4, 4, 1 / 8, 8)  # of sizes, the nearest to 1 first
 RATIOS = ((0.25, 0.5, 1.0, 2.0, 4.0), (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0))
 SAMPLE = 5000  # boxes that decide which change helps
+LOOKED_AT = 1_000_000  # boxes of a set, about, that tell whether there is anything to say
 
 
 def shown_boxes(records, data):
@@ -102,7 +103,7 @@ def anchor_findings(dataset, config):
         dataset: Dataset.
         config: Config. Kinds of models that have no anchors give no finding.
     """
-    records = in_columns(dataset.records)
+    records = _thinned(in_columns(dataset.records), LOOKED_AT)
     if dataset.has_proposals or config.data.segments:
         return []
     boxes, canvases = shown_boxes(records, config.data)
@@ -117,7 +118,10 @@ def anchor_findings(dataset, config):
 
     share = len(missed) / len(boxes)
     remedies = "".join(f"; {left:.0%} with {text}" for text, left in _remedies(records, config, share))
-    return finding(f"boxes ({share:.0%}) have no anchor of IoU {REACHED}{remedies}", missed, in_words)
+    sampled = "" if len(records) == len(dataset.records) else f" of {len(boxes)} looked at"
+    return finding(
+        f"boxes ({share:.0%}{sampled}) have no anchor of IoU {REACHED}{remedies}", missed, in_words
+    )
 
 
 def _remedies(records, config, share):
@@ -125,7 +129,7 @@ def _remedies(records, config, share):
 
     Only those that leave less than `WORTHWHILE` of `share`.
     """
-    records = _thinned(records)
+    records = _thinned(records, SAMPLE)
     best = []
     for candidates in _changes(config):
         tried = [(changes, _missed_share(records, config, changes)) for changes in candidates]
@@ -155,9 +159,9 @@ def _missed_share(records, config, changes):
     return float(np.mean(best < REACHED))
 
 
-def _thinned(records):
-    """Records, evenly chosen, with at most `SAMPLE` boxes among them (or with one record's)."""
-    return records[:: -(-len(records.boxes) // SAMPLE)]
+def _thinned(records, limit):
+    """Records, evenly chosen, with about `limit` boxes at most (or with one record's)."""
+    return records[:: max(-(-len(records.boxes) // limit), 1)]
 
 
 def _in_words(value):

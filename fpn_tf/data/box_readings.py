@@ -42,6 +42,11 @@ def overhang(corners, sizes):
     return np.concatenate([-corners[:, :2], corners[:, 2:] - sizes], axis=1).max(axis=1, initial=-np.inf)
 
 
+def slack(sizes):
+    """The pixels by which a box may reach outside its photo without being far outside: [N]."""
+    return FAR * sizes.max(axis=1, initial=0)
+
+
 def likelier_reading(boxes, sizes):
     """The reading that more boxes fit than [x, y, width, height].
 
@@ -52,8 +57,7 @@ def likelier_reading(boxes, sizes):
     Returns:
         (text, bool [N]: the boxes that reach outside their photo and do not in this reading).
     """
-    slack = FAR * sizes.max(axis=1, initial=0)
-    outside = overhang(corners(boxes), sizes) > slack
+    outside = overhang(corners(boxes), sizes) > slack(sizes)
     if outside.any():
         for text, corners_of in READINGS.items():
             fits = _fit(corners_of(boxes, sizes), sizes)
@@ -76,8 +80,3 @@ def are_shares(boxes, sizes):
     """Which boxes have four numbers of 0..1, on photos that are larger: bool [N]."""
     in_unit = np.all((boxes >= 0) & (boxes <= 1), axis=1) & np.all(boxes[:, 2:] > 0, axis=1)
     return in_unit & (sizes.min(axis=1, initial=np.inf) > 1)
-
-
-def lie_in_a_quarter(boxes, sizes):
-    """Whether all boxes lie in the upper left quarter of their photos: bool."""
-    return bool(np.all(corners(boxes)[:, 2:] <= sizes / 2))

@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 
 from fpn_tf import photos
-from fpn_tf.data import typed_json
+from fpn_tf.data import annotation_index, typed_json
 from fpn_tf.data.categories import in_words
 from fpn_tf.data.columns import columns_of
 from fpn_tf.data.dataset import SEGMENTATION, from_columns
@@ -60,6 +60,16 @@ def read_columns(annotations, further=()):
     Raises:
         DataError: see `check`.
     """
+    index = annotation_index.path_for(annotations, further)
+    columns = annotation_index.read(index) if index else None
+    if columns is None:
+        columns = _columns_in(annotations, further)
+        if index and index == annotation_index.path_for(annotations, further):  # it did not change meanwhile
+            annotation_index.write(index, columns)
+    return columns
+
+
+def _columns_in(annotations, further):
     try:
         with opened_json(annotations) as file:
             return typed_json.read_columns(file, further)

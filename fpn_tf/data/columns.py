@@ -10,12 +10,12 @@ class Texts:
     """A JSON value a row, kept as text in one piece of bytes until it is asked for.
 
     Args:
-        text: bytes of all values.
+        joined: bytes of all values.
         lengths: [n] int, bytes of each; 0 for a row without a value.
     """
 
-    def __init__(self, text, lengths):
-        self._text, self._ends = text, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    def __init__(self, joined, lengths):
+        self.joined, self._ends = joined, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
     @classmethod
     def of(cls, parts):
@@ -24,6 +24,11 @@ class Texts:
 
     def __len__(self):
         return len(self._ends) - 1
+
+    @property
+    def lengths(self):
+        """[n] int64, bytes of each value."""
+        return np.diff(self._ends)
 
     def __contains__(self, row):
         return bool(self._ends[row] < self._ends[row + 1])
@@ -34,7 +39,7 @@ class Texts:
 
     def text(self, row):
         """The bytes of a row."""
-        return self._text[self._ends[row] : self._ends[row + 1]]
+        return self.joined[self._ends[row] : self._ends[row + 1]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,6 +13,8 @@ from fpn_tf.data.categories import folded
 SHOWN = 3  # offenders of a finding that are named
 TOLERANCE = 1.0  # pixels by which a box may reach outside its photo unremarked
 MANY = 10  # boxes: of fewer, what all of them have in common says nothing
+BLOCK = 2**15  # boxes that are looked at at a time
+LOOKED_UP = 200_000  # photos whose files are looked up; of more, links to one file are not noticed
 AREA_SLACK = 1.05  # by which an annotated area may be larger than its box
 HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 by the golden ratio
 
@@ -58,35 +60,59 @@ def annotation_findings(dataset):
 def box_findings(dataset):
     """Findings of boxes without area, outside their photo, of other units or of another order of numbers."""
     columns, has_area = dataset.columns, dataset.has_area
-    boxes = columns.boxes
-    sizes = columns.sizes[columns.images, ::-1].astype(float)
-    beyond = box_readings.overhang(box_readings.corners(boxes), sizes)
+    marks = _marks(columns)
 
     def of(mask, what):
         rows = np.flatnonzero(mask)
         return finding(what, rows[np.argsort(~has_area[rows], kind="stable")], _in_words(columns))
 
-    shares = has_area & box_readings.are_shares(boxes, sizes)
-    slivers = has_area & ~shares & (boxes[:, 2:].min(axis=1, initial=np.inf) < 1)
-    reading, misread = box_readings.likelier_reading(boxes, sizes)
+    shares = has_area & marks["shares"]
     findings = of(~has_area, "boxes have no area inside their photo, left out of training and evaluation")
     findings += of(
-        has_area & (beyond > TOLERANCE),
+        has_area & marks["beyond"],
         "boxes reach outside their photo, clipped in training and scored as they are",
     )
-    findings += of(misread, f"boxes do not fit their photo as [x, y, width, height] but as {reading}")
+    if marks["far"].any():
+        reading, misread = box_readings.likelier_reading(columns.boxes, _sizes_of(columns, slice(None)))
+        findings += of(misread, f"boxes do not fit their photo as [x, y, width, height] but as {reading}")
     findings += of(shares, "boxes are below one pixel: normalised, shares of the photo instead of pixels?")
-    findings += of(slivers, "boxes are less than a pixel wide or high")
-    if len(boxes) >= MANY and not shares.any() and box_readings.lie_in_a_quarter(boxes, sizes):
+    findings += of(has_area & ~shares & marks["slivers"], "boxes are less than a pixel wide or high")
+    if len(has_area) >= MANY and not shares.any() and marks["in_quarter"].all():
         what = "boxes, all of them, lie in the upper left quarter of their photos"
         findings += of(has_area, f"{what}: pixels of smaller photos, or per cent?")
-    whole = has_area & np.all(np.abs(boxes - np.c_[0 * sizes, sizes]) <= TOLERANCE, axis=1)
-    if whole.sum() >= max(MANY, len(boxes) / 2):
+    whole = has_area & marks["whole"]
+    if whole.sum() >= max(MANY, len(has_area) / 2):
         findings += of(whole, "boxes are their whole photo: where objects are cannot be learned of them")
-    areas, of_box = columns.areas, boxes[:, 2] * boxes[:, 3]
-    odd_areas = has_area & ~shares & ((areas > AREA_SLACK * of_box + 1) | (areas == 0))
     what = "areas are 0 or larger than the box; AP_small, AP_medium and AP_large go by them"
-    return findings + of(odd_areas, what)
+    return findings + of(has_area & ~shares & marks["odd_areas"], what)
+
+
+def _marks(columns):
+    """{name: bool [A]}: what is said of each box by itself; in blocks that a processor's cache holds."""
+    starts = range(0, max(len(columns.ids), 1), BLOCK)
+    blocks = [_marks_of(columns, slice(start, start + BLOCK)) for start in starts]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _marks_of(columns, rows):
+    """`_marks` of the rows of a slice."""
+    boxes, sizes, areas = columns.boxes[rows], _sizes_of(columns, rows), columns.areas[rows]
+    corners, of_box = box_readings.corners(boxes), boxes[:, 2] * boxes[:, 3]
+    overhang = box_readings.overhang(corners, sizes)
+    return {
+        "beyond": overhang > TOLERANCE,
+        "far": overhang > box_readings.slack(sizes),
+        "shares": box_readings.are_shares(boxes, sizes),
+        "slivers": boxes[:, 2:].min(axis=1, initial=np.inf) < 1,
+        "in_quarter": np.all(corners[:, 2:] <= sizes / 2, axis=1),
+        "whole": np.all(np.abs(boxes - np.c_[0 * sizes, sizes]) <= TOLERANCE, axis=1),
+        "odd_areas": (areas > AREA_SLACK * of_box + 1) | (areas == 0),
+    }
+
+
+def _sizes_of(columns, rows):
+    """(width, height) of the photos of the annotations in some rows, [n, 2] float64."""
+    return columns.sizes[columns.images[rows], ::-1].astype(float)
 
 
 def double_findings(dataset):
@@ -104,8 +130,13 @@ def absence_findings(dataset):
 
 def _doubled_photos(dataset):
     records, entries = dataset.records, collections.defaultdict(list)
-    for index in range(len(records)):
-        entries[_file_identity(records.name_of(index))].append(index)
+    names = dataset.columns.file_names
+    if len(records) <= LOOKED_UP:
+        names = (_file_identity(records.name_of(index)) for index in range(len(records)))
+    elif len(set(names)) == len(names):
+        return []
+    for index, name in enumerate(names):
+        entries[name].append(index)
     twice = [indices for indices in entries.values() if len(indices) > 1]
 
     def in_words(indices):

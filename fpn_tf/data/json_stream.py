@@ -8,7 +8,8 @@ import re
 import msgspec
 
 PIECE = 2**22  # bytes of JSON that are Python objects at a time
-TRIES = 3  # places to end a piece that are tried
+LEAST = 2**16  # bytes that are read at a time, and that a key and what is around it may have
+TRIES = 64  # places to end a piece that are tried, where the likeliest are none
 SPACE = rb"[ \t\n\r]*"
 BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?" + SPACE + rb"\{")
 KEY = re.compile(SPACE + rb'("(?:[^"\\]|\\.)*")' + SPACE + rb":" + SPACE)
@@ -38,8 +39,9 @@ def lists_in(file, entry_types, size=PIECE):
     Raises:
         OddFileError: the file is none such, or has a key twice; OtherFormError: it lacks one.
     """
-    window, missing = _Window(file, size), set(entry_types)
+    missing = set(entry_types)
     try:
+        window = _Window(file)
         if not window.begins_with(BEGINNING):
             raise OtherFormError("no object")
         window.pass_over(BEGINNING)
@@ -92,8 +94,7 @@ def _entries(window, entry_type, size):
 
 def _whole_piece(text, wanted, decoder):
     """(match of GAP, entries before it) of a piece of `wanted` bytes or more, or of the last; or two None."""
-    behind = itertools.islice(GAP.finditer(text, wanted), TRIES)
-    for gap in itertools.chain(behind, _last_gap(text)):
+    for gap in _gaps(text, wanted):
         try:
             return gap, decoder.decode(b"[%b]" % memoryview(text)[: gap.start() + 1])
         except msgspec.ValidationError:
@@ -103,25 +104,27 @@ def _whole_piece(text, wanted, decoder):
     return None, None
 
 
-def _last_gap(text):
-    """The match of GAP where the list may end, or one within an entry does, as a tuple; () without one."""
-    end = LIST_END.search(text)
-    return (GAP.match(text, end.start()),) if end else ()
+def _gaps(text, wanted):
+    """Yields matches of GAP where a piece may end: the likeliest first."""
+    behind = GAP.finditer(text, wanted)
+    yield from itertools.islice(behind, 1)
+    list_end = LIST_END.search(text)
+    if list_end:
+        yield GAP.match(text, list_end.start())
+    yield from itertools.islice(behind, TRIES)
 
 
 class _Window:
     """The bytes of a file from a place on, as many as were read."""
 
-    def __init__(self, file, size):
-        self.text = b""
-        self._file, self._size, self._at_end = file, size, False
+    def __init__(self, file):
+        self.text, self._file, self._at_end = b"", file, False
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self.fill(size)
 
     def fill(self, size):
         """Reads on until there are `size` bytes, or all. Raises: UnicodeDecodeError, if not UTF-8."""
         while len(self.text) < size and not self._at_end:
-            part = self._file.read(max(self._size, size - len(self.text)))
+            part = self._file.read(max(LEAST, size - len(self.text)))
             self._at_end = not part
             if self._at_end or self._decoder.getstate()[0] or not part.isascii():
                 self._decoder.decode(part, final=self._at_end)
@@ -130,7 +133,7 @@ class _Window:
     def read_to_end(self):
         """Reads all that is left."""
         while not self._at_end:
-            self.fill(len(self.text) + self._size)
+            self.fill(len(self.text) + LEAST)
 
     def skip(self, count):
         """Moves on by so many bytes of what was read."""
@@ -138,12 +141,12 @@ class _Window:
 
     def begins_with(self, pattern):
         """Whether the text goes on as a pattern says."""
-        self.fill(self._size)
+        self.fill(LEAST)
         return pattern.match(self.text) is not None
 
     def pass_over(self, pattern):
         """Moves behind what a pattern matches, which is returned. Raises: OddFileError, where it does not."""
-        self.fill(self._size)
+        self.fill(LEAST)
         match = pattern.match(self.text)
         if match is None:
             raise OddFileError(f"not {pattern.pattern}")
@@ -162,4 +165,4 @@ class _Window:
                 return self.skip(len(text[:end].encode()))
             if self._at_end:
                 raise OddFileError("a value has no end")
-            self.fill(2 * len(self.text) + self._size)
+            self.fill(2 * len(self.text) + LEAST)

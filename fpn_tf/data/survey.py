@@ -18,6 +18,8 @@ READERS = 16  # threads; reading headers waits for the disk
 UNREADABLE = "photos cannot be read"
 RESIZED = "photos are not of the annotated size"
 UNUSABLE = (UNREADABLE, RESIZED)
+ALL = 200_000  # photos of a set whose headers are all read before the first step
+SAMPLE = 20_000  # of a larger one
 DARK = "photos of more than 8 bits use less than a quarter of their range and are shown dark"
 
 
@@ -70,8 +72,13 @@ def survey_of(dataset, config):
     )
 
 
-def file_findings(dataset):
-    """Findings in the photos' headers: files that are no pictures, of another size than annotated, dark."""
+def file_findings(dataset, indices=None):
+    """Findings in the photos' headers: files that are no pictures, of another size than annotated, dark.
+
+    Args:
+        dataset: Dataset.
+        indices: the photos to look at; None: all.
+    """
 
     def finding_in(index):
         record = dataset.records[index]
@@ -86,13 +93,16 @@ def file_findings(dataset):
         return (DARK, f"{record.name} ({remark})") if remark else None
 
     with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
-        findings = list(filter(None, pool.map(finding_in, range(len(dataset.records)))))
+        indices = range(len(dataset.records)) if indices is None else indices
+        findings = list(filter(None, pool.map(finding_in, indices)))
     kinds = (UNREADABLE, RESIZED, DARK)
     return _findings({kind: [text for of_kind, text in findings if of_kind == kind] for kind in kinds})
 
 
 def check_files(dataset, data):
     """`file_findings`, refused where training would give up on the photos that it cannot use.
+
+    Of a large set those of a sample of the photos: the header of every photo is compared as it is read.
 
     Args:
         dataset: Dataset.
@@ -101,15 +111,49 @@ def check_files(dataset, data):
     Raises:
         DataError: more bad files than `data.max_bad_fraction` forgives.
     """
-    findings = file_findings(dataset)
+    indices = looked_into(len(dataset.records))
+    findings = file_findings(dataset, indices)
     unusable = [finding for finding in findings if finding.what in UNUSABLE]
     count = sum(finding.count for finding in unusable)
-    if count > allowed_bad_files(len(dataset.records), data):
+    if count > allowed_bad_files(len(indices), data):
         raise DataError(
-            f"{count} of {len(dataset.records)} photos cannot be used, more than "
+            f"{count} of {len(indices)} photos cannot be used, more than "
             f"data.max_bad_fraction={data.max_bad_fraction}: {'; '.join(map(str, unusable))}"
         )
     return findings
+
+
+def looked_into(count):
+    """The indices of those among `count` photos whose headers are read before the first step: all of them,
+    or of more than `ALL` a random sample, always the same one."""
+    if count <= ALL:
+        return range(count)
+    return np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False)).tolist()
+
+
+def findings_before_training(dataset, config):
+    """All that a run prints of its training data before the first step: a list of Findings and texts.
+
+    Args:
+        dataset: Dataset.
+        config: Config.
+
+    Raises:
+        DataError: see `check_files`.
+    """
+    findings = annotation_findings(dataset) + anchor_findings(dataset, config)
+    findings += check_files(dataset, config.data)
+    return findings + sampling_notes(len(dataset.records))
+
+
+def sampling_notes(count):
+    """What a user should know of the checks of `count` photos, a list of texts; empty where all are read."""
+    if count <= ALL:
+        return []
+    return [
+        f"{SAMPLE} of {count} photos, drawn at random, are looked into before the first step, the others as "
+        "they are read; --mode=inspect looks into all of them"
+    ]
 
 
 def _findings(kinds):

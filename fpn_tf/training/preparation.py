@@ -8,10 +8,9 @@ from fpn_tf import files
 from fpn_tf.checkpoint import Checkpoints, is_import
 from fpn_tf.checkpoint_state import is_checkpoint
 from fpn_tf.cluster import make_cluster
-from fpn_tf.data.anchor_fit import anchor_findings
 from fpn_tf.data.findings import annotation_findings
 from fpn_tf.data.pipeline import open_dataset
-from fpn_tf.data.survey import check_files
+from fpn_tf.data.survey import findings_before_training
 from fpn_tf.errors import CheckpointError, ConfigError
 from fpn_tf.pretrained.model_dir import check_start
 from fpn_tf.training import run_lock
@@ -87,8 +86,7 @@ def _checked(config, model_dir, cluster, mode, get_model):
         console.print(f"note: {note}")
     newest = Checkpoints(model_dir).find()
     if newest is None or is_import(newest):  # a run that goes on has printed them
-        findings = annotation_findings(dataset) + anchor_findings(dataset, config)
-        for finding in findings + check_files(dataset, config.data):
+        for finding in findings_before_training(dataset, config):
             console.print(f"note: {finding}")
     if is_import(newest):  # its number of classes may change
         config = with_classes(config_lib.replace(config, **{"model.num_classes": 0}), dataset)

@@ -7,7 +7,8 @@ import pytest
 
 from fpn_tf import config as config_lib
 from fpn_tf.data.anchor_fit import anchor_coverage, anchor_findings, best_anchor_iou
-from fpn_tf.data.dataset import Dataset, Record
+from fpn_tf.data.dataset import Dataset
+from fpn_tf.data.records import Record
 from fpn_tf.geometry.boxes import anchor_grid, base_anchors, pairwise_iou
 
 

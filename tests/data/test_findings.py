@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fpn_tf.data import coco_folder
+from fpn_tf.data import findings as module
 from fpn_tf.data.dataset import from_coco_dict
 from fpn_tf.data.findings import SHOWN, annotation_findings
 
@@ -262,3 +263,28 @@ def test_a_class_with_crowds_alone_has_no_box():
     assert findings(coco) == {"classes without a box": 1}
     coco["annotations"].clear()
     assert findings(coco) == {"classes without a box": 4, "photos without a box": 24}
+
+
+def test_of_many_photos_those_listed_twice_are_known_by_their_names(monkeypatch):
+    monkeypatch.setattr(module, "LOOKED_UP", 3)
+    coco = sound()
+    coco["images"].append({"id": 900, "file_name": "p0.png", "width": 64, "height": 96})
+    assert findings(coco) == {
+        "photos are listed twice or more: the boxes of one entry are background in the other": 1,
+        "photos without a box": 1,
+    }
+    coco["images"][-1]["file_name"] = "./p0.png"
+    assert findings(coco) == {"photos without a box": 1}
+
+
+def test_rows_that_repeat_one_before_them():
+    random = np.random.default_rng(0)
+    keys = random.integers(-2, 2, (500, 4)).astype(float)
+    keys[::50] *= -0.0  # a zero is a zero, whatever its sign
+    seen, expected = set(), []
+    for key in map(tuple, keys.tolist()):
+        expected.append(key in seen)
+        seen.add(key)
+    assert module._repeats(keys).tolist() == expected
+    assert not module._repeats(random.random((1000, 7))).any()
+    assert module._repeats(np.zeros((0, 7))).tolist() == []

@@ -15,9 +15,10 @@ from fpn_tf import photos
 from fpn_tf.cluster import make_cluster
 from fpn_tf.config import DataConfig, override
 from fpn_tf.data import plan as plans
-from fpn_tf.data.dataset import BATCH_KEYS, Record
+from fpn_tf.data.dataset import BATCH_KEYS
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import SPECS, evaluation_batches, open_dataset, training_batches
+from fpn_tf.data.records import Record
 from fpn_tf.errors import ConfigError, DataError
 from fpn_tf.evaluation.evaluator import make_detector
 from fpn_tf.preprocessing import Preprocessor

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -6,9 +7,10 @@ from PIL import Image
 
 from fpn_tf import config as config_lib
 from fpn_tf import modes
+from fpn_tf.data import survey
 from fpn_tf.data.findings import annotation_findings
 from fpn_tf.data.pipeline import open_dataset
-from fpn_tf.data.survey import check_files, survey_of
+from fpn_tf.data.survey import check_files, findings_before_training, survey_of
 from fpn_tf.errors import DataError
 from fpn_tf.training.preparation import open_held_out
 
@@ -105,3 +107,28 @@ def test_inspect_prints_and_writes(doubtful, tmp_path, capsys):
         assert len(written["findings"]) == 7  # with the boxes that no anchor reaches
         with Image.open(tmp_path / "run" / "inspect" / f"{split}.png") as sheet:
             assert sheet.width > 480
+
+
+def test_of_a_large_set_a_sample_is_looked_into(folder_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(survey, "ALL", 7)
+    monkeypatch.setattr(survey, "SAMPLE", 3)
+    root = make_coco_folder(tmp_path / "many", sizes=[(64, 96)] * 8)
+    config = config_lib.replace(folder_config, **{"data.root": str(root)})
+    dataset, read = open_dataset(config.data, "train"), []
+    watched = dataclasses.replace(dataset, read_header=lambda i: read.append(i) or dataset.read_header(i))
+    told = [str(each) for each in findings_before_training(watched, config)]
+    assert len(set(read)) == len(read) == 3
+    assert set(read) <= set(range(8))
+    assert told[-1] == (
+        "3 of 8 photos, drawn at random, are looked into before the first step, the others as they are read; "
+        "--mode=inspect looks into all of them"
+    )
+    findings_before_training(watched, config)
+    assert sorted(read[3:]) == sorted(read[:3])  # always the same ones
+    for path in (root / "images").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"3 of 3 photos cannot be used, more than data.max_bad_fraction"):
+        findings_before_training(dataset, config)
+    assert survey.file_findings(dataset)[0].count == 8
+    monkeypatch.setattr(survey, "ALL", 8)
+    assert survey.sampling_notes(8) == []

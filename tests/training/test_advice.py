@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fpn_tf.config import Config, override
-from fpn_tf.data.dataset import Record
+from fpn_tf.data.records import Record
 from fpn_tf.training.advice import advice_for, diagnosis
 
 NAMES = ("rpn_objectness_loss", "rpn_box_loss", "head_class_loss", "head_box_loss", "total_loss")

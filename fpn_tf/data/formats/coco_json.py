@@ -58,7 +58,7 @@ def _names_of_version(path, changed, size):
     del changed, size
     try:
         with opened_json(path) as file:
-            return typed_json.photo_names(file, TRIED)
+            return typed_json.first_names(file, TRIED)
     except OddFileError:
         content = read_json(path)
     if (

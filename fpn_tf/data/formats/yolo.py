@@ -21,6 +21,7 @@ from fpn_tf.data.formats.parts import (
 from fpn_tf.errors import DataError
 
 OVERSHOOT = 0.01  # of a share beyond 0..1, which rounding explains
+ROUNDED_DIGITS = range(5, 10)  # behind the point: fewer may be exact, more are as good as exact
 
 
 def find(folder):
@@ -149,7 +150,19 @@ def _box(text, image):
         low, high = (center - sides / 2) * size, (center + sides / 2) * size
     else:
         low, high = points.min(axis=0) * size, points.max(axis=0) * size
-    return int(category), [*low.tolist(), *high.tolist()]
+    corners = np.stack([low, high])
+    whole = np.rint(corners)
+    is_whole = np.abs(corners - whole) <= _rounding_error(text) * size
+    return int(category), np.where(is_whole, whole, corners).ravel().tolist()
+
+
+def _rounding_error(text):
+    """The share of a photo by which the numbers of a line may be off, that are rounded to some digits.
+
+    Labelling programs mark whole pixels, and write 0.367187 for 235 of 640: within this the pixel is meant.
+    """
+    digits = max(len(number.partition(".")[2]) for number in text.split()[1:])
+    return 10.0 ** (1 - digits) if digits in ROUNDED_DIGITS else 0.0
 
 
 def _shown(categories):
