@@ -32,6 +32,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "targets": {"geometry", "structures"},
     "models": NETS,
     "models/old_calls": {"assemble", "config", "old_files"},  # for one release
+    "models/stored_model": {"exporting"},  # Keras' hook `export`, lazily
     "old_files": {"config"},
     "assemble": {"catalogue", "config", "geometry", "models", "preprocessing"},
     "checkpoint": PLAIN | {"config", "old_files", "variable_names"},
@@ -47,12 +48,13 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "photo_paths": {"errors", "files"},
     "predict": CORE | {"evaluation", "visualize"},
     "training": NETS | {"checkpoint", "cluster", "config", "data", "evaluation", "models", "pretrained"},
-    "exporting": CORE,
+    "exporting": CORE | {"models"},
     "stage_times": CORE | {"assemble", "cluster", "config", "training"},
 }
 PARTS = {  # files of `models` that others there may import: the pages join the parts, parts never each other
     "models": {"conv_norm", "detector", "serialization", "old_calls", "backbones", "necks", "heads"},
-    "models/detector": {"backbones", "old_calls", "serialization"},
+    "models/detector": {"backbones", "stored_model"},
+    "models/stored_model": {"old_calls", "serialization"},
     "models/conv_norm": set(),
     "models/serialization": set(),
     "models/old_calls": set(),

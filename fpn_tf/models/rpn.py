@@ -38,6 +38,7 @@ class RPN(Detector):
     """
 
     kind = "rpn"
+    is_served = True
     part_names = ("backbone", "neck", "rpn")
     num_classes = 1
 
