@@ -5,15 +5,15 @@ checkpoints/step_00001000/model.weights.h5     Keras' own format: what detection
                           model.json           its parts, where some are not of this project
                           training.weights.h5  the trained weights, where model.weights.h5 is their average
                           optimizer.npz        velocities and step counter (not after an import)
-                          state.json           step, AP if evaluated, and the hash of each of the others
+                          state.json           step, AP if evaluated, hashes of the others and of itself
 checkpoints/best/                              a copy of the one of the best AP
+checkpoints/damaged_step_00001000/             one that a new run found, none being whole
 """
 
 import collections
 import contextlib
 import errno
-import hashlib
-import json
+import io
 import os
 import pathlib
 import shutil
@@ -22,17 +22,28 @@ import h5py
 import keras
 import numpy as np
 from absl import logging
+from keras.src.saving import saving_lib  # keras.saving has no way to write weights into memory
 
 from fpn_tf import config as config_lib
 from fpn_tf import files, old_files
+from fpn_tf.checkpoint_state import (
+    STEP_PREFIX,
+    WEIGHTS_FILE,
+    is_whole,
+    seal,
+    state_of,
+    step_in_name,
+    sync,
+    write_state,
+)
 from fpn_tf.errors import CheckpointError
 from fpn_tf.variable_names import optimizer_names, renamed
 
-WEIGHTS_FILE, TRAINING_FILE = "model.weights.h5", "training.weights.h5"
+TRAINING_FILE = "training.weights.h5"
 DISK_MARGIN = 1.05  # free bytes for a byte of weights: HDF5 adds names and tables
-OPTIMIZER_FILE, CONFIG_FILE, STATE_FILE = "optimizer.npz", "config.json", "state.json"
+OPTIMIZER_FILE, CONFIG_FILE = "optimizer.npz", "config.json"
 PARTS_FILE = "model.json"
-STEP_PREFIX = "step_"  # of a checkpoint's folder, before eight digits
+DAMAGED_PREFIX = "damaged_"  # before the name of a checkpoint's folder
 
 
 class Checkpoints:
@@ -54,8 +65,7 @@ class Checkpoints:
         Args:
             step: int; imported weights are step 0.
             write: folder -> None, writes the checkpoint's files into it.
-            size: bytes that it will write: refused beforehand where the disk has no room, since
-                HDF5 does not survive a disk that runs full.
+            size: bytes that it will write: refused beforehand where the disk has no room.
             **state: JSON values to find in `state_of` again.
 
         Raises:
@@ -63,10 +73,10 @@ class Checkpoints:
         """
         with self._folder_written_whole(self._folder_of(step), size) as folder:
             write(folder)
-            _seal(folder, {"step": int(step)} | state)
+            seal(folder, {"step": int(step)} | state)
         for old in self._step_folders()[: -self.keep]:
-            if not self.keep_every or state_of(old).get("step", 0) % self.keep_every:
-                shutil.rmtree(old)
+            if not self.keep_every or step_in_name(old) % self.keep_every:
+                shutil.rmtree(old, ignore_errors=True)
 
     def rate(self, step, average_precision):
         """Notes the AP of the checkpoint of `step`, and copies it to `best` if it beats the best so far."""
@@ -77,8 +87,8 @@ class Checkpoints:
             with self._folder_written_whole(self.folder / "best", size) as folder:
                 for path in source.iterdir():
                     shutil.copyfile(path, folder / path.name)
-                _seal(folder, state)
-        files.write_json(source / STATE_FILE, state)
+                seal(folder, state)
+        write_state(source, state)
 
     def find(self, which="newest"):
         """The folder of a whole checkpoint; None if there is none.
@@ -87,24 +97,34 @@ class Checkpoints:
 
         Args:
             which: "newest", "best" by AP, or the one of a step: its number or its folder's name.
+                Where all that the newest is looked for among are damaged, the best one counts.
         """
+        best = [self.folder / "best", _old(self.folder / "best")]  # the second: a kill between two renames
         if which == "newest":
-            candidates = reversed(self._step_folders())
-        elif which == "best":  # the second is what a kill between two renames leaves
-            candidates = [self.folder / "best", _old(self.folder / "best")]
+            steps = self._step_folders()[::-1]
+            candidates = [*steps, *best] if steps else []
+        elif which == "best":
+            candidates = best
         else:
             candidates = [self._folder_of(int(str(which).removeprefix(STEP_PREFIX)))]
         for folder in candidates:
             if not folder.is_dir():
                 continue
-            if _is_whole(folder):
+            if is_whole(folder):
                 return folder
             logging.warning("passed over: %s is damaged", folder)
         return None
 
     def steps(self):
         """The steps of all checkpoints, damaged ones included, in order."""
-        return [int(folder.name.removeprefix(STEP_PREFIX)) for folder in self._step_folders()]
+        return [step_in_name(folder) for folder in self._step_folders()]
+
+    def set_aside(self):
+        """Renames the checkpoints of all steps, so that a new run writes over none of them."""
+        for folder in self._step_folders():
+            aside = folder.with_name(f"{DAMAGED_PREFIX}{folder.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(folder, aside)
 
     def _folder_of(self, step):
         return self.folder / f"{STEP_PREFIX}{step:08d}"
@@ -125,10 +145,9 @@ class Checkpoints:
             if folder.exists():
                 os.replace(folder, _old(folder))
             os.replace(beside, folder)
-            _sync(self.folder)
-        except (OSError, RuntimeError) as error:  # HDF5 raises either where the disk is full
-            number = getattr(error, "errno", None)
-            reason = os.strerror(number) if number else str(error).strip().splitlines()[0]
+            sync(self.folder)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error).strip().splitlines()[0]
             raise CheckpointError(
                 f"{folder}: cannot be written ({reason}); what was saved before is whole, "
                 "and the same command goes on from there"
@@ -138,20 +157,45 @@ class Checkpoints:
         shutil.rmtree(_old(folder), ignore_errors=True)
 
 
+def check_present(model_dir):
+    """Raises CheckpointError where the folder of a run has gone: nobody makes it anew, half."""
+    if not (pathlib.Path(model_dir) / CONFIG_FILE).exists():
+        raise CheckpointError(f"{model_dir}: has gone while the run used it, or its {CONFIG_FILE} has")
+
+
 def write_model(model, folder):
     """Writes a model's weights and its config into a folder, and its parts where the config lacks them.
 
     Raises:
         CheckpointError: Keras has left out a weight.
     """
-    model.save_weights(folder / WEIGHTS_FILE)
-    try:
-        check_complete(model, folder / WEIGHTS_FILE)
-    except ValueError as error:
-        raise CheckpointError(f"{folder}: Keras did not save every weight of the model ({error})") from None
+    write_weights(model, folder / WEIGHTS_FILE)
     config_lib.save(model.config, folder / CONFIG_FILE)
     if not model.is_assembled:
         files.write_json(folder / PARTS_FILE, keras.saving.serialize_keras_object(model))
+
+
+def write_weights(model, path):
+    """Writes a model's weights as Keras' `.weights.h5`.
+
+    HDF5 makes the file in memory: on a disk that runs full it prints errors of its own or ends the process.
+
+    Raises:
+        CheckpointError: Keras has left out a weight.
+    """
+    file = io.BytesIO()
+    store = saving_lib.H5IOStore(file, mode="w")
+    saving_lib._save_state(
+        model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set()
+    )
+    store.close()
+    try:
+        check_complete(model, file, path.name)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path.parent}: Keras did not save every weight of the model ({error})"
+        ) from None
+    files.write_bytes(path, file.getbuffer())
 
 
 def read_weights(model, folder, file=WEIGHTS_FILE):
@@ -177,16 +221,22 @@ def read_weights_file(model, path, name):
     """
     try:
         with old_files.in_the_layout_of_today(path) as today:
-            check_complete(model, today)
+            check_complete(model, today, today.name)
             model.load_weights(today)
     except (OSError, ValueError, KeyError) as error:
         raise _misfit(name, error) from None
 
 
-def check_complete(model, path):
-    """Raises ValueError unless a `.weights.h5` has as many arrays of each shape as the model has weights."""
+def check_complete(model, file, name=WEIGHTS_FILE):
+    """Raises ValueError unless a `.weights.h5` has as many arrays of each shape as the model has weights.
+
+    Args:
+        model: `fpn_tf.models.detector.Detector`.
+        file: its path, or a file object.
+        name: for the message.
+    """
     shapes = []
-    with h5py.File(path, "r") as h5:
+    with h5py.File(file, "r") as h5:
         h5.visititems(
             lambda _, value: shapes.append(value.shape) if isinstance(value, h5py.Dataset) else None
         )
@@ -195,7 +245,7 @@ def check_complete(model, path):
     for shape, surplus in surpluses.items():
         if surplus:
             kind = "more" if surplus > 0 else "fewer"
-            raise ValueError(f"{path.name} has {abs(surplus)} {kind} arrays of shape {shape} than the model")
+            raise ValueError(f"{name} has {abs(surplus)} {kind} arrays of shape {shape} than the model")
 
 
 def write_optimizer(optimizer, folder):
@@ -254,25 +304,6 @@ def is_import(folder):
     return folder is not None and not (folder / OPTIMIZER_FILE).exists()
 
 
-def is_checkpoint(folder):
-    """Whether a folder is that of a checkpoint, whole or not, wherever it lies."""
-    return (pathlib.Path(folder) / STATE_FILE).is_file()
-
-
-def check_whole(folder):
-    """Raises CheckpointError where the folder of a checkpoint is damaged."""
-    if not _is_whole(folder):
-        raise CheckpointError(f"{folder}: is damaged; expected a whole checkpoint")
-
-
-def state_of(folder):
-    """The dict in a checkpoint's state.json, see `Checkpoints.save`; {} where it cannot be read."""
-    try:
-        return files.json_of((folder / STATE_FILE).read_bytes())
-    except (OSError, ValueError):
-        return {}
-
-
 def _misfit(folder, error):
     reason = str(error).strip().splitlines()[0]
     return CheckpointError(f"{folder}: does not fit the model of config.json ({reason})")
@@ -280,38 +311,3 @@ def _misfit(folder, error):
 
 def _old(folder):
     return folder.with_name(f".{folder.name}.old")
-
-
-def _seal(folder, state):
-    names = sorted(path.name for path in folder.iterdir() if path.name != STATE_FILE)
-    state["files"] = {name: _fingerprint(folder / name) for name in names}
-    with open(folder / STATE_FILE, "w", encoding="utf-8") as file:
-        json.dump(state, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync(folder)
-
-
-def _fingerprint(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-        os.fsync(file.fileno())
-    return digest.hexdigest()
-
-
-def _sync(folder):
-    """Makes a folder's entries last through a machine's restart."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _is_whole(folder):
-    try:
-        return all(_fingerprint(folder / n) == h for n, h in state_of(folder)["files"].items())
-    except (OSError, KeyError):
-        return False

@@ -3,9 +3,7 @@
 Keras and TensorFlow start after the flags are read, so that a mistake in one is answered at once.
 """
 
-import errno
 import importlib
-import io
 import os
 import pathlib
 import re
@@ -21,7 +19,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from absl import app, flags, logging
 
 from fpn_tf import config as config_lib
-from fpn_tf import files, keras_settings
+from fpn_tf import endings, files, keras_settings
 from fpn_tf.command_flags import (
     ANNOTATIONS,
     CHECKPOINT,
@@ -43,9 +41,8 @@ from fpn_tf.command_flags import (
     TABLE,
     WEIGHTS,
 )
-from fpn_tf.errors import ConfigError, InterruptedRunError, UserError
-
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+from fpn_tf.errors import ConfigError
+from fpn_tf.output_streams import dropped_unread, replace_unprintable
 
 
 def experiment_folders():
@@ -223,7 +220,8 @@ def _eval(model_dir):
     if bool(DETECTIONS.value) != bool(ANNOTATIONS.value):
         raise ConfigError("--detections and --annotations: expected both or neither")
     if DETECTIONS.value:
-        import_modes().score_files(DETECTIONS.value, ANNOTATIONS.value, MODEL_DIR.value)
+        scorer = config_lib.value_given(overrides(), "eval.scorer") or config_lib.SCORERS[0]
+        import_modes().score_files(DETECTIONS.value, ANNOTATIONS.value, MODEL_DIR.value, scorer)
     else:
         import_modes().evaluate(*checkpoint_arguments(model_dir))
 
@@ -314,42 +312,27 @@ def check_flags(name):
             )
 
 
+def run_folder():
+    """The folder of the run: --model_dir, or one by the experiment's name."""
+    return MODEL_DIR.value or f"runs/{experiment_name()}"
+
+
 def dispatch():
     """Calls the function of --mode, with the flags that it takes. Raises: UserError."""
     check_flags(MODE.value)
     experiment_folders()
-    MODES[MODE.value].function(MODEL_DIR.value or f"runs/{experiment_name()}")
-
-
-def replace_unprintable():
-    """From now on, what a terminal's encoding lacks is replaced where it is printed, and ends no run."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a notebook has others, which lack nothing
-            stream.reconfigure(errors="replace")
+    MODES[MODE.value].function(run_folder())
 
 
 def main(arguments):
-    """The program: runs, and turns a user's mistake into one line and exit status 1."""
+    """The program: runs, and turns a user's mistake, or a signal, into one line and an exit status."""
     replace_unprintable()
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected: {' '.join(arguments[1:])}")
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # TFDS and TensorFlow log much at INFO
     warnings.filterwarnings("ignore", module="PIL")  # on odd photos, which are told by name instead
-    try:
-        dispatch()
-    except InterruptedRunError as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        sys.exit(1)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        path = error.filename or MODEL_DIR.value
-        print(f"error: {path}: {error.strerror}; what was saved before is whole", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+    with dropped_unread():
+        status = endings.status_of(dispatch, run_folder)
+    if status:
+        sys.exit(status)

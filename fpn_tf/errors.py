@@ -1,5 +1,7 @@
 """What a user can put right: every such mistake is a UserError, told in one line."""
 
+import signal
+
 
 class UserError(ValueError):
     """What a user can put right: the message names the file or key, the value, and what was expected.
@@ -46,7 +48,19 @@ class NonFiniteLossError(UserError):
 
 
 class InterruptedRunError(UserError):
-    """Ctrl-C or SIGTERM: the run was saved and can go on from here."""
+    """Ctrl-C, SIGTERM or SIGHUP: the run was saved and can go on from here.
+
+    Args:
+        message: one line.
+        number: of the signal.
+
+    Attributes:
+        exit_status: of a program that the signal ends, as shells tell it: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+
+    def __init__(self, message, number=signal.SIGTERM):
+        super().__init__(message)
+        self.exit_status = 128 + number
 
 
 class ClusterError(UserError):

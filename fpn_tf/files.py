@@ -8,9 +8,12 @@ import glob
 import json
 import os
 import pathlib
+import tempfile
 import zlib
 
 from fpn_tf.errors import DataError
+
+PROBE_BYTES = 4096  # a full disk may still take an empty file
 
 
 def expanded(path):
@@ -22,24 +25,68 @@ def expanded(path):
 
 
 @contextlib.contextmanager
+def named_in_errors(path):
+    """A context whose OSErrors name the file; those of writing and flushing name none by themselves."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
+@contextlib.contextmanager
 def written_whole(path):
-    """Yields a path to write to; on success it takes the place of `path` in one step."""
+    """Yields a path to write to; on success it takes the place of `path` in one step.
+
+    Raises:
+        OSError: it names `path`.
+    """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A number for the name, which may be as long as a name may be.
     number = zlib.crc32(os.fsencode(path.name))
     beside = path.with_name(f".{number:08x}.{os.getpid()}.part{path.suffix}")
     try:
-        yield beside
-        os.replace(beside, path)
+        with named_in_errors(path):
+            yield beside
+            os.replace(beside, path)
+    except OSError as error:
+        if error.filename == os.fspath(beside):
+            error.filename = os.fspath(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
 
+def check_writable(folder):
+    """Writes a block in a folder, or in that which it will be made in; nothing is left of it.
+
+    Raises:
+        OSError: it cannot be written; the error names the folder.
+    """
+    path = pathlib.Path(folder).absolute()
+    existing = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    try:
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+    except OSError as error:
+        error.filename = os.fspath(existing)
+        raise
+
+
+def write_bytes(path, data):
+    """Writes bytes that are on the disk, not on their way to it, once this returns; whole or not at all."""
+    with written_whole(path) as beside, open(beside, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_text(path, text):
     """Writes a text in UTF-8, whole or not at all."""
-    with written_whole(path) as beside:
-        beside.write_bytes(text.encode(errors="backslashreplace"))  # JSON may hold half characters
+    write_bytes(path, text.encode(errors="backslashreplace"))  # JSON may hold half characters
 
 
 def write_json(path, value, indent=2):
@@ -50,11 +97,20 @@ def write_json(path, value, indent=2):
 def read_json(path):
     """What a JSON file holds. Raises: DataError where it is absent or no JSON."""
     try:
-        return json_of(pathlib.Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; expected a JSON file") from None
+        with opened_json(path) as file:
+            return json_of(file.read())
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error})") from None
+
+
+@contextlib.contextmanager
+def opened_json(path):
+    """A context with a JSON file, open for its bytes. Raises: DataError where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; expected a JSON file") from None
 
 
 def paths_matching(pattern):

@@ -1,6 +1,7 @@
 """Files of the version before: where their weights lie, read for one release."""
 
 import contextlib
+import io
 import pathlib
 import re
 import tempfile
@@ -40,14 +41,15 @@ def in_the_layout_of_today(path):
 def _translated(h5):
     """Yields the path of a copy of an open HDF5 file, its weights under the paths of today."""
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "model.weights.h5"
-        with h5py.File(path, "w") as target:
+        path, file = pathlib.Path(folder) / "model.weights.h5", io.BytesIO()
+        with h5py.File(file, "w") as target:  # in memory: HDF5 does not survive a disk that runs full
 
             def copy(name, value):
                 if isinstance(value, h5py.Dataset):
                     h5.copy(value, target, today(name))
 
             h5.visititems(copy)
+        path.write_bytes(file.getbuffer())
         yield path
 
 

@@ -3,12 +3,13 @@
 import collections
 import os
 import pathlib
+import signal
 import unicodedata
 from typing import NamedTuple
 
 from absl import logging
 
-from fpn_tf import files, photos, visualize
+from fpn_tf import files, interrupts, photos, visualize
 from fpn_tf.errors import DataError, InterruptedRunError, PhotoError
 from fpn_tf.evaluation.coco import as_results
 
@@ -58,8 +59,12 @@ def outputs_for(paths, folder):
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{output}: cannot be made ({reason}); expected a folder") from None
-    if not os.access(folder, os.W_OK):
-        raise DataError(f"{output}: cannot be written to; expected another folder")
+    try:
+        files.check_writable(folder)
+    except OSError as error:
+        raise DataError(
+            f"{output}: cannot be written to ({error.strerror}); expected another folder"
+        ) from None
     return outputs
 
 
@@ -81,7 +86,7 @@ def predict_files(model, paths, outputs, min_score=0.5, on_photo=lambda count: N
 
     Raises:
         DataError: not one of the photos can be read.
-        InterruptedRunError: on Ctrl-C.
+        InterruptedRunError: on Ctrl-C, SIGTERM or SIGHUP.
     """
     images, annotations, drawn, best_undrawn = [], [], 0, {}
     try:
@@ -98,14 +103,16 @@ def predict_files(model, paths, outputs, min_score=0.5, on_photo=lambda count: N
                 if not count:
                     best_undrawn[str(path)] = float(detections.scores.max()) if len(detections) else None
             on_photo(number)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         written = f"; their detections: {outputs.detections}" if images else ""
-        raise InterruptedRunError(f"after {len(images)} of {len(paths)} photos{written}") from None
+        message = f"after {len(images)} of {len(paths)} photos{written}"
+        raise InterruptedRunError(message, getattr(error, "number", signal.SIGINT)) from None
     finally:
         if images:
             categories = [{"id": i, "name": n} for i, n in model.class_names.items()]
             value = {"info": INFO, "images": images, "annotations": annotations, "categories": categories}
-            files.write_json(outputs.detections, value, indent=None)
+            with interrupts.noted():  # a second signal waits
+                files.write_json(outputs.detections, value, indent=None)
     if not images:
         raise DataError(f"{paths[0]}: none of the {len(paths)} file(s) is a readable photo")
     return Summary(len(images), len(annotations), drawn, best_undrawn)

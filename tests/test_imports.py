@@ -8,7 +8,13 @@ import pytest
 import fpn_tf
 
 ROOT = pathlib.Path(fpn_tf.__file__).parent
-PLAIN = {"catalogue", "coco_classes", "errors", "files"}  # rooms that import nothing but each other
+PLAIN = {
+    "catalogue",
+    "coco_classes",
+    "errors",
+    "files",
+    "interrupts",
+}  # rooms that import nothing but each other
 CORE = PLAIN | {"structures", "depth", "photos", "photo_forms", "preprocessing", "geometry", "kernels"}
 NETS = CORE | {"losses", "targets"}
 ALLOWED = {  # room -> rooms it may import from, besides itself
@@ -16,6 +22,9 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "coco_classes": set(),
     "errors": set(),
     "files": {"errors"},
+    "interrupts": set(),
+    "output_streams": set(),
+    "endings": {"errors", "interrupts"},
     "registration": set(),  # it names modules as texts
     "keras_settings": {"errors"},
     "variable_names": set(),
@@ -35,8 +44,9 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "models/stored_model": {"exporting"},  # Keras' hook `export`, lazily
     "old_files": {"config"},
     "assemble": {"catalogue", "config", "geometry", "models", "preprocessing"},
-    "checkpoint": PLAIN | {"config", "old_files", "variable_names"},
-    "pretrained": PLAIN | {"config", "assemble", "checkpoint", "models", "structures"},
+    "checkpoint": PLAIN | {"checkpoint_state", "config", "old_files", "variable_names"},
+    "checkpoint_state": PLAIN,
+    "pretrained": PLAIN | {"config", "assemble", "checkpoint", "checkpoint_state", "models", "structures"},
     "cluster": {"errors"},
     "data": CORE | {"config", "fast_photos", "photo_paths"},
     "evaluation": CORE | {"cluster", "config", "data", "visualize"},
@@ -47,7 +57,8 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "inspection": CORE | {"data", "visualize"},
     "photo_paths": {"errors", "files"},
     "predict": CORE | {"evaluation", "visualize"},
-    "training": NETS | {"checkpoint", "cluster", "config", "data", "evaluation", "models", "pretrained"},
+    "training": NETS
+    | {"checkpoint", "checkpoint_state", "cluster", "config", "data", "evaluation", "models", "pretrained"},
     "exporting": CORE | {"models"},
     "stage_times": CORE | {"assemble", "cluster", "config", "training"},
 }
@@ -73,8 +84,8 @@ TENSORFLOW = {
     "data/pipeline",
     "data/shapes",
     "data/tfds_source",
-    *(f"kernels/{name}" for name in ("tf_nms", "tf_pooling", "tf_roi_align", "tf_roi_pool", "tf_rows")),
-    "kernels/tf_sums",
+    *(f"kernels/tf_{name}" for name in ("functions", "nms", "norm", "pooling", "roi_align", "roi_pool")),
+    *(f"kernels/tf_{name}" for name in ("rows", "sums")),
     "kernels/winograd",
 }
 LAZILY = {"kernels/choice", "models/detector", "preprocessing"}  # inside functions, where Keras runs on it

@@ -61,17 +61,16 @@ class Loader:
         return self._batch(examples, plan.canvas, tools) | {"sample_seeds": plan.sample_seeds}
 
     def evaluation_batch(self, plan):
-        """The readable images of a batch and their `indices` into the records.
+        """The readable images of a batch as in training, and their `indices` into the records.
 
-        A batch without one holds a blank image of index -1.
+        The draws of an image depend on its index alone. A batch without one holds a blank image of index -1.
         """
         wanted = [(i, slot) for slot, i in enumerate(plan.indices) if i >= 0]
         loaded = [(i, self._load(i, plan, slot, self._tools)) for i, slot in wanted]
         loaded = [(i, example) for i, example in loaded if example is not None] or [(-1, self._blank())]
         indices = np.asarray([i for i, _ in loaded], np.int32)
-        return self._batch([example for _, example in loaded], plan.canvas, self._tools) | {
-            "indices": indices
-        }
+        batch = self._batch([example for _, example in loaded], plan.canvas, self._tools)
+        return batch | {"indices": indices, "sample_seeds": indices}
 
     def _blank(self):
         photo, nothing = np.zeros((1, 1, 3), np.uint8), np.zeros((0, 4), np.float32)
@@ -89,19 +88,28 @@ class Loader:
         if index in self.bad:
             return None
         try:
-            photo = tools.photos.decode_rgb(self.dataset.read_bytes(int(index)), record.name)
-            if photo.shape[:2] != tuple(record.size):
-                actual, annotated = (f"{w}x{h}" for h, w in (photo.shape[:2], record.size))
-                raise PhotoError(f"{record.name}: is {actual} pixels; the annotations say {annotated}")
-        except (PhotoError, OSError) as error:
-            self._report(index, str(error))
-            return None
+            photo = self._read(index, tools)
+        except (PhotoError, OSError):
+            try:  # once more: a disk that is far away may fail to answer for a moment
+                photo = self._read(index, tools)
+            except (PhotoError, OSError) as error:
+                self._report(index, str(error))
+                return None
         shapes = self._segments(record) if self.data.segments else None
         whole = Example(
             photo, record.size, record.boxes, record.classes, record.proposals, shapes, record.fields
         )
         draw = Draw(int(plan.short_sides[slot]), bool(plan.flips[slot]))
         return transformed(whole, draw, (), tools)
+
+    def _read(self, index, tools):
+        """A record's photo, uint8 [h, w, 3]. Raises: PhotoError, OSError."""
+        record = self.dataset.records[index]
+        photo = tools.photos.decode_rgb(self.dataset.read_bytes(int(index)), record.name)
+        if photo.shape[:2] != tuple(record.size):
+            actual, annotated = (f"{w}x{h}" for h, w in (photo.shape[:2], record.size))
+            raise PhotoError(f"{record.name}: is {actual} pixels; the annotations say {annotated}")
+        return photo
 
     def _segments(self, record):
         grids = [

@@ -1,5 +1,9 @@
 """A SavedModel for TF Serving: photos in, detections out, nothing of `fpn_tf` needed to run it."""
 
+import contextlib
+import errno
+import os
+
 import keras
 import tensorflow as tf
 
@@ -53,6 +57,7 @@ def write(model, path, platform="any", max_pixels=MOST_PIXELS):
 
     Raises:
         ConfigError: a category id that int32 cannot hold.
+        OSError: it cannot be written; nothing is left of it.
     """
     check_ids(model)
     net = _net_for(model, platform)
@@ -71,7 +76,8 @@ def write(model, path, platform="any", max_pixels=MOST_PIXELS):
     archive.add_endpoint(
         "image_tensor", serve_tensor, [tf.TensorSpec([None, None, None, 3], tf.uint8, "image_tensor")]
     )
-    archive.write_out(path_for_tensorflow(path), verbose=False)
+    with _disk_errors(path):
+        archive.write_out(path_for_tensorflow(path), verbose=False)
     serving_files.write_extra_assets(path, model.class_names)
 
 
@@ -99,6 +105,19 @@ def _net_for(model, platform):
         return traced
     with kernels.convolving_for(platform):
         return compiled_detector(model).get_concrete_function()
+
+
+@contextlib.contextmanager
+def _disk_errors(path):
+    """A context in which TensorFlow's error at a disk's fault is the OSError that names it, of `path`."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        reasons = {os.strerror(number): number for number in errno.errorcode}
+        reason = next((text for text in reasons if error.message.rstrip().endswith(text)), None)
+        if reason is None:
+            raise
+        raise OSError(reasons[reason], reason, str(path)) from None
 
 
 def _serve_bytes(model, net, image_bytes, max_pixels):

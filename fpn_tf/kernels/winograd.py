@@ -17,6 +17,8 @@ wider vectors make shorter sums. That is up to 7 times the error of a direct con
 import numpy as np
 import tensorflow as tf
 
+from fpn_tf.kernels.tf_functions import one_function
+
 ERROR = 3e-6  # of the root mean square
 POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
 TILE, WINDOW = 4, 6  # cells along a side
@@ -40,15 +42,6 @@ def _transforms():
 OF_WINDOWS, OF_KERNEL, OF_PRODUCTS = _transforms()
 
 MAP, KERNEL = tf.TensorSpec([None] * 4), tf.TensorSpec([3, 3, None, None])
-
-
-def one_function(*signature):
-    """A tf.function for all layers, which stays a function in their graphs.
-
-    To be traced and optimised once; and for memory: nothing in it runs before its inputs exist.
-    """
-    attributes = {"_noinline": True}
-    return tf.function(input_signature=signature, autograph=False, experimental_attributes=attributes)
 
 
 def conv3x3(x, kernel):

@@ -1,7 +1,7 @@
 """`--mode=export`: a checkpoint as a SavedModel, or its weights as one file."""
 
-import dataclasses
 import functools
+import io
 import pathlib
 
 from absl import logging
@@ -9,7 +9,7 @@ from absl import logging
 from fpn_tf import files
 from fpn_tf.errors import ConfigError
 from fpn_tf.evaluation.kinds import check_served
-from fpn_tf.exporting import saved_model
+from fpn_tf.modes.export_record import export_once
 from fpn_tf.pretrained import naming, torchvision
 from fpn_tf.pretrained.loading import save_npz, write_arrays
 from fpn_tf.pretrained.model_dir import load_model_dir
@@ -36,7 +36,7 @@ def export(model_dir, overrides, checkpoint, file_format):
     check_served(config.model.kind, "export")
     folder = pathlib.Path(model_dir) / "export"
     if file_format == "savedmodel":
-        path = saved_model.export(model, folder, **dataclasses.asdict(config.export))
+        path = export_once(model, folder)
     elif file_format == "npz":
         path = folder / "detector.npz"
         save_npz(model, path)
@@ -63,7 +63,7 @@ def _export_torchvision(model, folder):
         path = folder / "torchvision.npz"
         write_arrays(arrays, path)
         return path
-    path = folder / "torchvision.pth"
-    with files.written_whole(path) as beside:
-        torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, beside)
+    path, file = folder / "torchvision.pth", io.BytesIO()  # PyTorch tells little of a disk that is full
+    torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, file)
+    files.write_bytes(path, file.getbuffer())
     return path

@@ -1,15 +1,15 @@
 """`--mode=train_and_eval`: training, evaluation, pictures and an export in one run."""
 
-import contextlib
-import dataclasses
 import functools
 import pathlib
 
+from fpn_tf.checkpoint import check_present
+from fpn_tf.errors import DataError
 from fpn_tf.evaluation import evaluator
-from fpn_tf.evaluation.held_out import as_scored
+from fpn_tf.evaluation.held_out import as_scored, with_truth_fields
 from fpn_tf.evaluation.kinds import KINDS
-from fpn_tf.exporting import saved_model
-from fpn_tf.modes.pictures import draw_pictures
+from fpn_tf.modes.export_record import export_once
+from fpn_tf.modes.pictures import comparisons, draw_pictures
 from fpn_tf.modes.reporting import REPORT
 from fpn_tf.modes.scoring import (
     detect_with_bar,
@@ -20,7 +20,7 @@ from fpn_tf.modes.scoring import (
 )
 from fpn_tf.pretrained.model_dir import load_model_dir
 from fpn_tf.training import loop
-from fpn_tf.training.preparation import open_held_out, prepare
+from fpn_tf.training.preparation import open_held_out, prepared
 from fpn_tf.training.progress import RunLog, console
 
 
@@ -35,21 +35,27 @@ def train_and_eval(config, model_dir, get_model=None):
     Raises:
         DataError: the classes of the held-out split are not those of the training split.
     """
-    cluster, config, dataset = prepare(config, model_dir)
+    with prepared(config, model_dir) as (cluster, config, dataset):
+        _train_and_eval(config, model_dir, get_model, cluster, dataset)
+
+
+def _train_and_eval(config, model_dir, get_model, cluster, dataset):
+    """`train_and_eval` with what `prepared` gives."""
     held_out, notes = as_scored(open_held_out(config), config)
     print_notes(notes)
 
     @functools.cache
-    def detector(model):
-        return evaluator.make_detector(model, held_out, config, cluster)
+    def examiner(model):
+        return _examiner(model, held_out, config, cluster)
 
     def quality(model, step):
-        detections, seconds = detect_with_bar(detector(model), held_out)
+        (detections, losses), seconds = detect_with_bar(examiner(model), held_out)
         if not cluster.is_chief:
             return None
-        metrics = score_and_write(config, held_out, detections, seconds, model_dir, step)
-        with contextlib.closing(RunLog(model_dir, step)) as log:
-            log.write_metrics(step, metrics)
+        metrics = score_and_write(config, held_out, detections, seconds, model_dir, step, losses)
+        log = RunLog(model_dir, step)
+        log.write_metrics(step, metrics, losses)
+        log.write_pictures(step, comparisons(model.kind, held_out, detections, config.eval.pictures))
         return metrics.get(KINDS[model.kind].metric)
 
     model, step = loop.train(config, dataset, model_dir, cluster, quality, get_model)
@@ -58,7 +64,20 @@ def train_and_eval(config, model_dir, get_model=None):
     if not cluster.gathered_numbers(is_scored)[0]:  # as the chief sees it
         quality(model, step)
     if cluster.is_chief:
+        check_present(model_dir)
         _show_and_export(model_dir, held_out, finished_metrics(metrics_file, step))
+        check_present(model_dir)
+
+
+def _examiner(model, held_out, config, cluster):
+    """What `evaluator.make_examiner` makes; it tells no losses where the held-out set cannot give them."""
+    try:
+        truth = with_truth_fields(held_out, config, model.truth_fields)
+    except DataError as error:
+        print_notes([f"no losses on the held-out set: {error}"])
+        detector = evaluator.make_detector(model, held_out, config, cluster)
+        return lambda on_batch: (detector(on_batch), {})
+    return evaluator.make_examiner(model, truth, config, cluster)
 
 
 def _show_and_export(model_dir, held_out, metrics):
@@ -81,9 +100,7 @@ def _show_and_export(model_dir, held_out, metrics):
     if (pathlib.Path(model_dir) / REPORT).exists():  # kinds of model without classes have none
         written["report"] = REPORT
     if KINDS[model.kind].is_served:
-        exported = saved_model.export(
-            model, pathlib.Path(model_dir) / "export", **dataclasses.asdict(config.export)
-        )
+        exported = export_once(model, pathlib.Path(model_dir) / "export")
         written["SavedModel"] = exported.relative_to(model_dir)
     print_metrics(metrics)
     for name, path in written.items():

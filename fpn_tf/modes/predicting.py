@@ -26,7 +26,7 @@ def predict_photos(model_dir, overrides, checkpoint, images, output, min_score):
         ConfigError: the model is of a kind that is not served.
         DataError: no photo matches `images`, none can be read, or a file of the user's stands where a
             picture would be written.
-        InterruptedRunError: on Ctrl-C.
+        InterruptedRunError: on Ctrl-C, SIGTERM or SIGHUP.
     """
     paths, others = find_photos(images), left_out(images)
     if others:

@@ -4,12 +4,13 @@ import pathlib
 
 import numpy as np
 
+from fpn_tf import files
 from fpn_tf.cluster import make_cluster
 from fpn_tf.data import proposals_file
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import ConfigError
 from fpn_tf.evaluation import evaluator
-from fpn_tf.modes.scoring import detect_with_bar
+from fpn_tf.modes.scoring import detect_with_bar, print_notes
 from fpn_tf.pretrained.model_dir import load_model_dir
 from fpn_tf.pretrained.parts import rpn_of
 from fpn_tf.structures import Detections
@@ -28,16 +29,20 @@ def propose(model_dir, overrides, checkpoint, split, output):
 
     Raises:
         ConfigError: `output` has another ending.
+        OSError: it cannot be written.
     """
     path = pathlib.Path(output or pathlib.Path(model_dir) / "proposals" / f"{split}.npz")
     if path.suffix != ".npz":
         raise ConfigError(f"--output={output}: expected a file ending in .npz")
     cluster = make_cluster()
     console.quiet = not cluster.is_chief
+    if cluster.is_chief:
+        files.check_writable(path.parent)
     with cluster.strategy.scope():
         config, model, step = load_model_dir(model_dir, overrides, checkpoint)
         rpn = rpn_of(model)
     dataset = open_dataset(config.data, split)
+    print_notes(dataset.notes)
     detector = evaluator.make_detector(rpn, dataset, rpn.config, cluster)
     proposals, _ = detect_with_bar(detector, dataset)
     if not cluster.is_chief:

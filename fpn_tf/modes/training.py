@@ -1,7 +1,7 @@
 """`--mode=train`: training alone."""
 
 from fpn_tf.training import loop
-from fpn_tf.training.preparation import prepare
+from fpn_tf.training.preparation import prepared
 
 
 def train(config, model_dir, get_model=None):
@@ -12,5 +12,5 @@ def train(config, model_dir, get_model=None):
         model_dir: the folder of the run.
         get_model: config -> model, of an experiment that has parts of its own, or None.
     """
-    cluster, config, dataset = prepare(config, model_dir)
-    loop.train(config, dataset, model_dir, cluster, get_model=get_model)
+    with prepared(config, model_dir) as (cluster, config, dataset):
+        loop.train(config, dataset, model_dir, cluster, get_model=get_model)

@@ -4,7 +4,8 @@ import pathlib
 
 from fpn_tf import config as config_lib
 from fpn_tf import files
-from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints, check_whole, is_checkpoint, read_weights, write_model
+from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints, read_weights, write_model
+from fpn_tf.checkpoint_state import check_whole, is_checkpoint
 from fpn_tf.errors import CheckpointError
 from fpn_tf.pretrained.custom_parts import model_of
 

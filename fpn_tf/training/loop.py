@@ -1,20 +1,23 @@
 """The training run: data, steps, checkpoints, evaluations."""
 
+import contextlib
 import math
 import pathlib
+import signal
 
 import tensorflow as tf
 from absl import logging
 
 from fpn_tf import config as config_lib
-from fpn_tf.checkpoint import CONFIG_FILE, Checkpoints, state_of
+from fpn_tf import interrupts
+from fpn_tf.checkpoint import CONFIG_FILE, DAMAGED_PREFIX, Checkpoints, check_present
+from fpn_tf.checkpoint_state import STEP_PREFIX, state_of
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import open_dataset, training_batches
 from fpn_tf.data.plan import usable_indices
-from fpn_tf.errors import ClusterError, InterruptedRunError, NonFiniteLossError
+from fpn_tf.errors import ClusterError, DataError, InterruptedRunError, NonFiniteLossError
 from fpn_tf.evaluation.evaluator import reading_errors
 from fpn_tf.training.advice import diagnosis
-from fpn_tf.training.interrupts import caught_signals
 from fpn_tf.training.progress import Progress, console
 from fpn_tf.training.state import start
 from fpn_tf.training.step import make_train_step
@@ -38,17 +41,18 @@ def train(config, dataset, model_dir, cluster, evaluate=None, get_model=None):
         number of steps it has seen.
 
     Raises:
-        InterruptedRunError: after saving, on Ctrl-C or SIGTERM (of any worker).
+        InterruptedRunError: after saving, on Ctrl-C, SIGTERM or SIGHUP (of any worker).
         NonFiniteLossError: at a step whose loss or gradient is not finite; nothing is saved.
         CheckpointError: a checkpoint cannot be written or does not fit.
         ClusterError: another worker has gone, or sees other files.
-        DataError: too many unreadable photos.
+        DataError: after saving, where too many photos are unreadable.
+        OSError: after saving, where a log file cannot be written.
     """
     settings = config.train
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     run = _Run(config, dataset, model_dir, cluster, evaluate, get_model)
-    with caught_signals() as run.caught, reading_errors(run.loader), cluster.lost_worker:
+    with interrupts.noted() as run.caught, cluster.lost_worker:
         run.finish()
     if run.state.averages:
         run.state.optimizer.finalize_variable_values(run.state.model.trainable_variables)
@@ -80,8 +84,15 @@ class _Run:
                 "expected one folder that all of them see"
             )
         if cluster.is_chief:  # nothing speaks against the run any more
+            if newest is None and self.checkpoints.steps():
+                self.checkpoints.set_aside()
+                console.print(
+                    f"note: no checkpoint in {self.checkpoints.folder} is whole: the run begins at step 0; "
+                    f"they are kept as {DAMAGED_PREFIX}{STEP_PREFIX}*"
+                )
             config_lib.save(config, pathlib.Path(model_dir) / CONFIG_FILE)
         self.train_step, self.caught = None, []
+        self.saved_step = self.state.step
         self.is_out_of_patience = False
 
     def finish(self):
@@ -94,7 +105,13 @@ class _Run:
             self.save()  # the first checkpoint to go back to
         while not self.is_over():
             try:
-                self.take_steps()
+                with reading_errors(self.loader):
+                    self.take_steps()
+            except (DataError, OSError):  # photos or a log file: the steps taken are sound
+                if self.state.step != self.saved_step:
+                    self.save()
+                    console.print(f"step {self.state.step} is saved")
+                raise
             except NonFiniteLossError as error:
                 restores += 1
                 if settings.on_nonfinite == "stop" or restores > settings.max_restores:
@@ -152,12 +169,19 @@ class _Run:
         last, due = step == settings.steps, self.evaluation_is_due()
         if step % settings.checkpoint_every == 0 or last or stop or due:
             self.save()
-        if stop and not last:
-            name = self.caught[0] if self.caught else "another worker's signal"
-            raise InterruptedRunError(f"{name} at step {step}: saved; the same command goes on from there")
+        if stop and (due or not last):
+            raise self.interruption()
         if due:
             with progress.paused():
                 self.evaluate_now()
+
+    def interruption(self):
+        """The InterruptedRunError of a run whose current step is saved."""
+        step, number = self.state.step, self.caught[0] if self.caught else signal.SIGTERM
+        name = number.name if self.caught else "another worker's signal"
+        return InterruptedRunError(
+            f"{name} at step {step}: saved; the same command goes on from there", number
+        )
 
     def is_over(self):
         """Whether the run has taken its steps, or those that `train.patience` allows."""
@@ -171,11 +195,23 @@ class _Run:
 
     def evaluate_now(self):
         """Evaluates the current step, whose checkpoint is written, and keeps it if it is the best."""
-        with self.state.averaged():
+        with self.state.averaged(), self.ended_by_signals():
             quality = self.evaluate(self.state.model, self.state.step)
         if self.cluster.is_chief:
             self.checkpoints.rate(self.state.step, quality)
+        if self.caught:
+            raise self.interruption()
         self.lose_patience()
+
+    @contextlib.contextmanager
+    def ended_by_signals(self):
+        """A context that a signal ends at once, the current step being saved. Raises: InterruptedRunError."""
+        try:
+            with interrupts.raised():
+                yield
+        except interrupts.Interrupt as error:
+            self.caught.append(error.number)
+            raise self.interruption() from None
 
     def lose_patience(self):
         """Ends the run where `train.patience` evaluations have brought no better AP; the chief decides."""
@@ -194,5 +230,12 @@ class _Run:
         self.is_out_of_patience = bool(is_spent)
 
     def save(self):
+        """Writes the checkpoint of the current step.
+
+        Raises:
+            CheckpointError: it cannot be written, or the run's folder has gone.
+        """
         if self.cluster.is_chief:
+            check_present(self.model_dir)
             self.state.save(self.checkpoints)
+        self.saved_step = self.state.step

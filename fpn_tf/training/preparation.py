@@ -1,10 +1,12 @@
 """Whether a run can start, or go on, in a model_dir, and what it begins with."""
 
-import os
+import contextlib
 import pathlib
 
 from fpn_tf import config as config_lib
-from fpn_tf.checkpoint import Checkpoints, is_checkpoint, is_import
+from fpn_tf import files
+from fpn_tf.checkpoint import Checkpoints, is_import
+from fpn_tf.checkpoint_state import is_checkpoint
 from fpn_tf.cluster import make_cluster
 from fpn_tf.data.anchor_fit import anchor_findings
 from fpn_tf.data.findings import annotation_findings
@@ -12,6 +14,7 @@ from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.data.survey import check_files
 from fpn_tf.errors import CheckpointError, ConfigError
 from fpn_tf.pretrained.model_dir import check_start
+from fpn_tf.training import run_lock
 from fpn_tf.training.advice import schedule_findings
 from fpn_tf.training.progress import console
 
@@ -27,8 +30,9 @@ FIXED = (  # ... but for what decides the order of the data, the classes, the op
 )
 
 
-def prepare(config, model_dir):
-    """What every training run begins with: its checks.
+@contextlib.contextmanager
+def prepared(config, model_dir):
+    """A context for a training run, with its checks first; `model_dir` is its own as long as it lasts.
 
     Of a run that is refused nothing is left but the folder, which is made to know whether it can be.
 
@@ -36,13 +40,27 @@ def prepare(config, model_dir):
         config: Config.
         model_dir: the folder of the run, new or not.
 
-    Returns:
+    Yields:
         (Cluster, config with classes, training Dataset).
 
     Raises:
-        UserError: the run cannot start or go on in `model_dir`.
+        UserError: the run cannot start or go on in `model_dir`, or another one trains there.
     """
-    settings = config.train
+    cluster = _cluster_of(config.train)
+    check_writable(model_dir)
+    with run_lock.held(model_dir, cluster.is_chief):
+        yield cluster, *_checked(config, model_dir, cluster)
+
+
+def _cluster_of(settings):
+    """The Cluster of a run, whose chief alone speaks from now on.
+
+    Args:
+        settings: TrainConfig.
+
+    Raises:
+        ConfigError: the replicas cannot share the batch.
+    """
     cluster = make_cluster(settings.num_replicas, settings.batch_size // settings.accumulation_steps)
     console.quiet = not cluster.is_chief
     parts = cluster.replicas * settings.accumulation_steps
@@ -51,9 +69,16 @@ def prepare(config, model_dir):
             f"train.batch_size={settings.batch_size}: expected a multiple of "
             f"{cluster.replicas} replicas * {settings.accumulation_steps} micro-batches"
         )
-    check_writable(model_dir)
+    return cluster
+
+
+def _checked(config, model_dir, cluster):
+    """(Config with classes, training Dataset), what is doubtful about them printed. Raises: UserError."""
+    settings = config.train
     _check_start(config.train.initial_model_dir, model_dir)
     dataset = open_dataset(config.data, "train")
+    for note in dataset.notes:
+        console.print(f"note: {note}")
     newest = Checkpoints(model_dir).find()
     if newest is None or is_import(newest):  # a run that goes on has printed them
         findings = annotation_findings(dataset) + anchor_findings(dataset, config)
@@ -70,11 +95,11 @@ def prepare(config, model_dir):
     for finding in schedule_findings(settings):
         console.print(f"note: {finding}")
     console.print(
-        f"{len(dataset.records)} photos, {sum(len(r.boxes) for r in dataset.records)} boxes, "
+        f"{len(dataset.records)} photos, {len(dataset.records.boxes)} boxes, "
         f"{len(dataset.class_names)} classes; {cluster.replicas} replica(s) of {cluster.workers} "
         f"process(es), learning rate {settings.peak_learning_rate:g} for {settings.batch_size} images a step"
     )
-    return cluster, config, dataset
+    return config, dataset
 
 
 def open_held_out(config):
@@ -84,8 +109,8 @@ def open_held_out(config):
         DataError: it is absent or of another form.
     """
     dataset = open_dataset(config.data, "eval")
-    for finding in annotation_findings(dataset):
-        console.print(f"note, held-out set: {finding}")
+    for note in [*dataset.notes, *annotation_findings(dataset)]:
+        console.print(f"note, held-out set: {note}")
     return dataset
 
 
@@ -116,8 +141,10 @@ def check_writable(model_dir):
         pathlib.Path(model_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--model_dir={model_dir}: cannot be made ({error.strerror})") from None
-    if not os.access(model_dir, os.W_OK):
-        raise ConfigError(f"--model_dir={model_dir}: cannot be written to")
+    try:
+        files.check_writable(model_dir)
+    except OSError as error:
+        raise ConfigError(f"--model_dir={model_dir}: cannot be written to ({error.strerror})") from None
 
 
 def _with_classes_open(config, model_dir):

@@ -3,9 +3,13 @@
 import collections
 import contextlib
 import datetime
+import io
+import itertools
 import json
+import os
 import pathlib
 import resource
+import socket
 import time
 
 import numpy as np
@@ -14,13 +18,15 @@ import rich.progress
 import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
-from fpn_tf.files import path_for_tensorflow
+from fpn_tf import files
+from fpn_tf.evaluation.history import HELD_OUT
 
 # Names, paths and notes are the user's: no `[b]` or `:car:` in them means anything to us.
 console = rich.console.Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
+PICTURE_SIDE, PICTURE_QUALITY = 1024, 80  # of JPEGs in TensorBoard: the longer side in pixels
 SHORT = {
     "rpn_objectness_loss": "rpn obj",
     "rpn_box_loss": "rpn box",
@@ -81,8 +87,6 @@ class Progress:
 
     def __exit__(self, *error):
         self.bar.__exit__(*error)
-        if self.log is not None:
-            self.log.close()
 
     def step(self, step, losses, learning_rate):
         """Notes a finished step.
@@ -151,43 +155,102 @@ class RunLog:
     def __init__(self, model_dir, first_step):
         folder = pathlib.Path(model_dir)
         self.path = folder / "train.jsonl"
-        lines = self.path.read_text("utf-8", "replace").splitlines() if self.path.exists() else []
-        kept = [line for line in lines if _step_of(line) is not None and _step_of(line) <= first_step]
-        if kept != lines:
-            self.path.write_text("".join(line + "\n" for line in kept), "utf-8")
-        self.writer = EventFileWriter(path_for_tensorflow(folder))
-
-    def close(self):
-        self.writer.close()
+        logged = self.path.read_bytes() if self.path.exists() else b""
+        kept = lines_to_step(logged, first_step)
+        if kept != logged:
+            files.write_bytes(self.path, kept)
+        self.events = EventFile(folder)
 
     def write(self, step, values):
         """Records numbers at `step`, {name: number}; in TensorBoard under `loss/` or `train/`."""
         tags = {name: f"{'loss' if name.endswith('_loss') else 'train'}/{name}" for name in values}
         self._append(step, values, {tags[name]: value for name, value in values.items()})
 
-    def write_metrics(self, step, metrics):
+    def write_metrics(self, step, metrics, losses):
         """Records an evaluation of the checkpoint of `step`; in TensorBoard under `eval/`.
 
         Args:
             step: int.
             metrics: {name: number}, and, where there are classes, "per_class": {class name: AP}.
+            losses: {name: number}, on the held-out photos.
         """
         numbers = {name: value for name, value in metrics.items() if name not in ("per_class", "step")}
         classes = {f"AP/{name}": value for name, value in metrics.get("per_class", {}).items()}
-        values = {name: metrics[name] for name in metrics if name != "step"}
-        self._append(step, values, {f"eval/{name}": value for name, value in (numbers | classes).items()})
+        values = {name: metrics[name] for name in metrics if name != "step"} | {HELD_OUT: losses}
+        scalars = numbers | classes | losses
+        self._append(step, values, {f"eval/{name}": value for name, value in scalars.items()})
+
+    def write_pictures(self, step, pictures):
+        """Records pictures in TensorBoard, under `pictures/`.
+
+        Args:
+            step: int.
+            pictures: {name: PIL.Image}.
+        """
+        images = {f"pictures/{name}": _summary_image(picture) for name, picture in pictures.items()}
+        self._add_event(step, [Summary.Value(tag=tag, image=image) for tag, image in images.items()])
 
     def _append(self, step, values, scalars):
         """Writes a line of train.jsonl, and an event of TensorBoard's: {tag: number}."""
-        with open(self.path, "a", encoding="utf-8") as file:
+        with files.named_in_errors(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step} | values) + "\n")
-        points = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
-        self.writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
-        self.writer.flush()
+        self._add_event(step, [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()])
+
+    def _add_event(self, step, values):
+        self.events.add(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+
+class EventFile:
+    """A file of TensorBoard's events, each written at once.
+
+    TensorBoard's own writer does it in a thread, whose errors are printed there and not raised.
+
+    Args:
+        folder: pathlib.Path.
+    """
+
+    numbers = itertools.count()
+
+    def __init__(self, folder):
+        names = "events.out.tfevents", f"{int(time.time()):010d}", socket.gethostname(), os.getpid()
+        self.path = folder / ".".join(map(str, (*names, next(self.numbers))))
+        self.add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def add(self, event):
+        """Writes a TensorBoard Event. Raises: OSError, which names the file."""
+        with files.named_in_errors(self.path), open(self.path, "ab") as file:
+            RecordWriter(file).write(event.SerializeToString())
+
+
+def lines_to_step(logged, last_step):
+    """The lines of a train.jsonl up to a step; what is damaged or cut off is left out, or stands as U+FFFD.
+
+    Args:
+        logged: bytes of the file.
+        last_step: int.
+
+    Returns:
+        bytes, in UTF-8.
+    """
+    lines = logged.decode(errors="replace").split("\n")
+    steps = map(_step_of, lines)
+    kept = [line for line, step in zip(lines, steps) if step is not None and step <= last_step]
+    return "".join(line + "\n" for line in kept).encode()
+
+
+def _summary_image(picture):
+    """A PIL.Image as TensorBoard's, a JPEG of at most PICTURE_SIDE pixels."""
+    picture, buffer = picture.copy(), io.BytesIO()
+    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    picture.save(buffer, "JPEG", quality=PICTURE_QUALITY)
+    width, height = picture.size
+    return Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=buffer.getvalue())
 
 
 def _step_of(line):
+    """The step of a line of train.jsonl; None where it tells of none."""
     try:
-        return json.loads(line)["step"]
+        step = files.json_of(line.encode())["step"]
     except (ValueError, KeyError, TypeError):
-        return None  # a line that was cut off in the middle
+        return None
+    return step if type(step) is int else None

@@ -8,7 +8,8 @@ import numpy as np
 from absl import logging
 
 from fpn_tf import checkpoint
-from fpn_tf.checkpoint import is_import, state_of
+from fpn_tf.checkpoint import is_import
+from fpn_tf.checkpoint_state import state_of
 from fpn_tf.pretrained.backbone_files import load_backbone_weights
 from fpn_tf.pretrained.custom_parts import model_of
 from fpn_tf.pretrained.model_dir import start_from_import
@@ -68,7 +69,7 @@ class TrainingState:
         with self.averaged():
             checkpoint.write_model(self.model, folder)
         if self.averages:
-            self.model.save_weights(folder / checkpoint.TRAINING_FILE)
+            checkpoint.write_weights(self.model, folder / checkpoint.TRAINING_FILE)
         checkpoint.write_optimizer(self.optimizer, folder)
 
     def restore(self, folder):

@@ -17,12 +17,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fpn_tf import FasterRCNN, checkpoint
 from fpn_tf import config as config_lib
 from fpn_tf.assemble import build
-from fpn_tf.checkpoint import Checkpoints, read_weights, state_of
+from fpn_tf.checkpoint import Checkpoints, read_weights
+from fpn_tf.checkpoint_state import state_of
 from fpn_tf.cluster import make_cluster
 from fpn_tf.config import override
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.data.plan import training_plan
-from fpn_tf.errors import CheckpointError, ConfigError, InterruptedRunError, NonFiniteLossError
+from fpn_tf.errors import CheckpointError, ConfigError, DataError, InterruptedRunError, NonFiniteLossError
 from fpn_tf.training import loop
 from fpn_tf.training.step import StepResult, make_train_step
 
@@ -119,6 +120,97 @@ def test_sigterm_saves_before_leaving(trained, tmp_path, idle_steps):
     with pytest.raises(InterruptedRunError, match="SIGTERM at step"):
         loop.train(config, dataset, tmp_path / "term", make_cluster())
     assert Checkpoints(tmp_path / "term").find() is not None
+
+
+@pytest.mark.parametrize(
+    "name", ["SIGTERM", *(pytest.param(n, marks=pytest.mark.slow) for n in ("SIGHUP", "SIGINT"))]
+)
+def test_a_signal_ends_an_evaluation(name, trained, tmp_path, idle_steps):
+    """The checkpoint is there; the next run makes up for the evaluation."""
+    config, _, _ = trained
+    config = override(config, ["train.eval_every=3"])
+
+    def interrupted(model, step):
+        os.kill(os.getpid(), signal.Signals[name])
+        raise AssertionError("it went on")
+
+    with pytest.raises(InterruptedRunError, match=f"{name} at step 3: saved; the same command") as error:
+        run(config, tmp_path / "run", interrupted)
+    assert error.value.exit_status == 128 + signal.Signals[name]
+    checkpoints, evaluated = Checkpoints(tmp_path / "run"), []
+    assert checkpoints.find().name == "step_00000003"
+    run(config, tmp_path / "run", lambda model, step: evaluated.append(step) or 0.5)
+    assert evaluated == [3, 4]
+
+
+def test_a_signal_at_the_last_step_ends_the_run_before_its_evaluation(trained, tmp_path, monkeypatch):
+    config, _, _ = trained
+
+    def make(model, optimizer, *rest):
+        def step(x, y, stop):
+            if optimizer.iterations.numpy() == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            optimizer.iterations.assign_add(1)
+            return StepResult(dict.fromkeys((*model.loss_names, "total_loss"), 1.0), True, stop)
+
+        return step
+
+    monkeypatch.setattr(loop, "make_train_step", make)
+    with pytest.raises(InterruptedRunError, match="SIGTERM at step 4: saved"):
+        run(config, tmp_path / "run", lambda model, step: pytest.fail("evaluated"))
+    assert Checkpoints(tmp_path / "run").find().name == "step_00000004"
+
+
+def test_steps_are_saved_before_photos_that_have_gone_end_the_run(trained, tmp_path, idle_steps):
+    """Step 3, where a checkpoint is due at 2 and 4."""
+    config, _, _ = trained
+    whole, reads = open_dataset(config.data, "train"), itertools.count()
+
+    def read_bytes(index):
+        if next(reads) >= 2 * 3:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return whole.read_bytes(index)
+
+    (tmp_path / "run").mkdir()
+    config = override(config, ["data.workers=1"])
+    with pytest.raises(DataError, match="no readable photo of this shape is left"):
+        loop.train(
+            config, dataclasses.replace(whole, read_bytes=read_bytes), tmp_path / "run", make_cluster()
+        )
+    assert Checkpoints(tmp_path / "run").find().name == "step_00000003"
+
+
+def test_a_log_that_cannot_be_written_ends_the_run_after_saving(trained, tmp_path, idle_steps):
+    config, _, _ = trained
+    config = override(config, ["train.log_every=1"])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train.jsonl").mkdir()  # whatever it is: no file to write to
+    with pytest.raises(OSError, match=f"{tmp_path}/run/train.jsonl"):
+        run(config, tmp_path / "run")
+
+
+def test_a_folder_that_has_gone_is_not_made_again(trained, tmp_path, monkeypatch, idle_steps):
+    config, _, _ = trained
+    monkeypatch.setattr(loop.Progress, "step", lambda *arguments: shutil.rmtree(tmp_path / "run"))
+    with pytest.raises(CheckpointError, match=rf"{tmp_path}/run: has gone while the run used it"):
+        run(override(config, ["train.checkpoint_every=1"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_all_checkpoints_are_damaged_the_run_begins_anew_and_says_so(
+    trained, capsys, idle_steps, caplog
+):
+    config, model_dir, _ = trained
+    for file in model_dir.glob("checkpoints/*/model.weights.h5"):
+        file.write_bytes(b"damaged")
+    _, step = run(config, model_dir)
+    assert step == 4
+    text = "is whole: the run begins at step 0; they are kept as damaged_step_*"
+    assert f"note: no checkpoint in {model_dir}/checkpoints {text}" in capsys.readouterr().out
+    for name in ("step_00000002", "step_00000004"):
+        kept = model_dir / "checkpoints" / f"damaged_{name}" / "model.weights.h5"
+        assert kept.read_bytes() == b"damaged"
+        assert Checkpoints(model_dir).find(name) is not None
 
 
 def test_a_finished_run_is_left_alone(trained):

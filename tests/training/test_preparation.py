@@ -15,7 +15,7 @@ from fpn_tf.modes import train, train_and_eval
 from fpn_tf.pretrained.model_dir import write_model_dir
 from fpn_tf.training import loop
 from fpn_tf.training.advice import schedule_findings
-from fpn_tf.training.preparation import check_writable, prepare
+from fpn_tf.training.preparation import check_writable, prepared
 
 
 @pytest.fixture
@@ -26,6 +26,12 @@ def folder_config(coco_folder):
 
 def overridden(config, *texts):
     return config_lib.override(config, texts)
+
+
+def prepare(config, model_dir):
+    """(Cluster, Config, Dataset) of a run that is not begun."""
+    with prepared(config, model_dir) as run:
+        return run
 
 
 def one_class_more(folder):
@@ -83,10 +89,12 @@ def test_the_config_is_written_as_the_run_starts(folder_config, tmp_path, idle_s
 def test_where_there_is_a_checkpoint_another_config_is_refused(folder_config, coco_folder, tmp_path):
     _, settled, _ = prepare(folder_config, tmp_path / "run")
     config_lib.save(settled, tmp_path / "run" / "config.json")
-    checkpoint = tmp_path / "run" / "checkpoints" / "step_00000002"
-    checkpoint.mkdir(parents=True)
-    (checkpoint / "state.json").write_text('{"step": 2, "files": {}}')
-    np.savez(checkpoint / "optimizer.npz", a=np.zeros(1))
+
+    def write(folder):
+        (folder / "model.weights.h5").write_bytes(b"")
+        np.savez(folder / "optimizer.npz", a=np.zeros(1))
+
+    Checkpoints(tmp_path / "run").save(2, write)
     before = (tmp_path / "run" / "config.json").read_bytes()
     for text in ("model.neck_channels=24", "train.seed=3"):
         with pytest.raises(CheckpointError, match=r"choose another --model_dir \(with train.initial_model"):
