@@ -63,8 +63,11 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "stage_times": CORE | {"assemble", "cluster", "config", "training"},
 }
 PARTS = {  # files of `models` that others there may import: the pages join the parts, parts never each other
-    "models": {"conv_norm", "detector", "serialization", "old_calls", "backbones", "necks", "heads"},
-    "models/detector": {"backbones", "stored_model"},
+    "models": {"class_agnostic", "conv_norm", "detector", "serialization", "old_calls"}
+    | {"backbones", "necks", "heads"},
+    "models/class_agnostic": {"detector"},
+    "models/detector": {"backbones", "on_backends", "stored_model"},
+    "models/on_backends": set(),
     "models/stored_model": {"old_calls", "serialization"},
     "models/conv_norm": set(),
     "models/serialization": set(),
@@ -88,7 +91,7 @@ TENSORFLOW = {
     *(f"kernels/tf_{name}" for name in ("rows", "sums")),
     "kernels/winograd",
 }
-LAZILY = {"kernels/choice", "models/detector", "preprocessing"}  # inside functions, where Keras runs on it
+LAZILY = {"kernels/choice", "models/on_backends", "preprocessing"}  # inside functions, where Keras runs on it
 # They join everything; the library imports none of them.
 PROGRAM = {"__main__", "command", "command_flags", "modes"}
 FILES = sorted(p.relative_to(ROOT).with_suffix("").as_posix() for p in ROOT.rglob("*.py"))

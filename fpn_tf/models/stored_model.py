@@ -23,7 +23,7 @@ class StoredModel(keras.Model):
     def __dir__(self):
         # Keras saves the weights under the first of these names that leads to them: not under `layers`,
         # whose entries go by their classes, but under the names of the parts.
-        return [name for name in super().__dir__() if name != "layers"]
+        return [name for name in super().__dir__() if name not in ("layers", "stages")]
 
     def get_config(self):
         parts = {name: part_config(getattr(self, name)) for name in self.part_names}
