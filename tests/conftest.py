@@ -17,6 +17,7 @@ from fpn_tf.config import (
     Config,
     DataConfig,
     EvalConfig,
+    ExportConfig,
     ModelConfig,
     ROIConfig,
     RPNConfig,
@@ -102,6 +103,7 @@ def make_tiny_config():
             steps=4, batch_size=2, learning_rate=0.01, warmup_steps=2, checkpoint_every=2, log_every=2
         ),
         eval=EvalConfig(batch_size=2, score_threshold=0.0, max_detections=10),
+        export=ExportConfig(platform="cpu"),  # what is traced for `detect` already
     )
     return config.validate()
 

@@ -41,6 +41,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "targets": {"geometry", "structures"},
     "models": NETS,
     "models/old_calls": {"assemble", "config", "old_files"},  # for one release
+    "models/stored_model": {"exporting"},  # Keras' hook `export`, lazily
     "old_files": {"config"},
     "assemble": {"catalogue", "config", "geometry", "models", "preprocessing"},
     "checkpoint": PLAIN | {"checkpoint_state", "config", "old_files", "variable_names"},
@@ -66,8 +67,9 @@ PARTS = {  # files of `models` that others there may import: the pages join the 
     "models": {"class_agnostic", "conv_norm", "detector", "serialization", "old_calls"}
     | {"backbones", "necks", "heads"},
     "models/class_agnostic": {"detector"},
-    "models/detector": {"backbones", "old_calls", "on_backends", "serialization"},
+    "models/detector": {"backbones", "on_backends", "stored_model"},
     "models/on_backends": set(),
+    "models/stored_model": {"old_calls", "serialization"},
     "models/conv_norm": set(),
     "models/serialization": set(),
     "models/old_calls": set(),

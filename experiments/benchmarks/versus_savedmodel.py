@@ -41,7 +41,7 @@ def export(folder):
     """Writes the SavedModel."""
     from fpn_tf.exporting.saved_model import export
 
-    export(random_model(CLASSES), folder / "export")
+    export(random_model(CLASSES), folder / "export", platform="cpu")
 
 
 def detect(folder):

@@ -18,7 +18,7 @@ class FileBytes(NamedTuple):
     length: tf.Tensor  # int64 []
 
 
-def file_bytes(data):
+def bytes_of(data):
     """FileBytes of a string []."""
     values = tf.concat([tf.io.decode_raw(data, tf.uint8), tf.zeros([PADDING], tf.uint8)], axis=0)
     return FileBytes(data, values, tf.cast(tf.strings.length(data), tf.int64))

@@ -5,8 +5,8 @@ import tensorflow as tf
 from fpn_tf.exporting.file_bytes import (
     MOST_CHUNKS,
     PNG_CHUNKS,
+    bytes_of,
     either,
-    file_bytes,
     number_at,
     png_chunk,
     starts_with,
@@ -92,7 +92,7 @@ def _orientation(exif, xmp):
     """1..8, by EXIF where that has an orientation, else by XMP; both are strings []."""
     by_exif = _in_exif(tf.strings.regex_replace(exif, r"^(Exif\x00\x00){1,2}", "", replace_global=False))
     digit = tf.strings.regex_replace(xmp, IN_XMP, r"\1")
-    digit = number_at(file_bytes(digit), 0, 1) - ord("0")
+    digit = number_at(bytes_of(digit), 0, 1) - ord("0")
     by_xmp = either(tf.strings.regex_full_match(xmp, IN_XMP), digit, 1)
     value = either(by_exif < 0, by_xmp, by_exif)
     return either((value >= 1) & (value <= 8), value, 1)
@@ -100,7 +100,7 @@ def _orientation(exif, xmp):
 
 def _in_exif(exif):
     """The orientation in a string [] of EXIF, int64 []; -1 where it has none, 0 where it is no EXIF."""
-    file = file_bytes(exif)
+    file = bytes_of(exif)
     is_big = starts_with(exif, b"MM")
     directory = number_at(file, 4, 4, is_big)
     entries = directory + 2 + ENTRY * tf.range(number_at(file, directory, 2, is_big))

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from fpn_tf.exporting import bitmap, first_frame, orientation
+from fpn_tf.exporting import bitmap, gif, orientation
 from fpn_tf.exporting.file_bytes import (
     MOST_CHUNKS,
     PNG_CHUNKS,
-    file_bytes,
+    bytes_of,
     number_at,
     png_chunk,
     text_at,
@@ -87,7 +87,7 @@ def _always_upright(file):
 FORMATS = (
     Format("JPEG", {0: b"\xff\xd8\xff"}, _jpeg_size, _jpeg_pixels, orientation.of_jpeg),
     Format("PNG", {0: b"\x89PNG\r\n\x1a\n"}, _png_size, _png_pixels, orientation.of_png),
-    Format("GIF", {0: b"GIF8", 5: b"a"}, first_frame.size, first_frame.pixels, _always_upright),
+    Format("GIF", {0: b"GIF8", 5: b"a"}, gif.size, gif.pixels, _always_upright),
     Format("BMP", {0: b"BM"}, bitmap.size, bitmap.pixels, _always_upright),
     Format("WebP", {0: b"RIFF", 8: b"WEBP"}, _webp_size, _webp_pixels, orientation.of_webp),
 )
@@ -109,9 +109,8 @@ def decoded(data, most_pixels=MOST_PIXELS):
     def attempt(data):
         return _decoded(data, kind, tf.cast(most_pixels, tf.int64))
 
-    damaged = [
-        f"not a readable picture ({form.name}: damaged, cut off or of a rare kind)" for form in FORMATS
-    ]
+    reason = "damaged, cut off or of a kind that is not decoded here"
+    damaged = [f"not a readable picture ({form.name}: {reason})" for form in FORMATS]
     if_it_fails = tf.data.Dataset.from_tensors((_no_pixels(), tf.gather([*damaged, UNKNOWN, EMPTY], kind)))
     outcome = tf.data.Dataset.from_tensors(data).map(attempt).ignore_errors()
     return outcome.concatenate(if_it_fails).take(1).with_options(_plain_options()).get_single_element()
@@ -132,7 +131,7 @@ def _no_pixels():
 
 def _kind_of(data):
     """The number of a file's Format, int32 []; behind them: unknown, and empty."""
-    file = file_bytes(tf.strings.substr(data, 0, 12))
+    file = bytes_of(tf.strings.substr(data, 0, 12))
     fits = [
         tf.reduce_all([text_at(file, place, len(text)) == text for place, text in form.beginning.items()])
         for form in FORMATS
@@ -144,7 +143,7 @@ def _kind_of(data):
 @tf.function(input_signature=[tf.TensorSpec([], t) for t in (tf.string, tf.int32, tf.int64)], autograph=False)
 def _decoded(data, kind, most_pixels):
     """`decoded` of a file of a `_kind_of`; raises where it is damaged. Traced once in a process."""
-    file = file_bytes(data)
+    file = bytes_of(data)
     branches = [lambda form=form: _decoded_as(form, file, most_pixels) for form in FORMATS]
     branches += [lambda error=error: (_no_pixels(), error) for error in (UNKNOWN, EMPTY)]
     photo, error = tf.switch_case(kind, branches)

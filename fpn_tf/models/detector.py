@@ -9,9 +9,8 @@ from keras import ops
 
 from fpn_tf.errors import UserError
 from fpn_tf.models.backbones.applications import as_backbone, pixel_format
-from fpn_tf.models.old_calls import model_of_old_archive
 from fpn_tf.models.on_backends import compiled_detector, replica_count, with_added_losses
-from fpn_tf.models.serialization import part_config
+from fpn_tf.models.stored_model import StoredModel
 from fpn_tf.photo_forms import Photo, photo_from, photos_in
 from fpn_tf.preprocessing import Preprocessor
 from fpn_tf.structures import Array, Detections, Pyramid, Size, TruthField
@@ -19,7 +18,7 @@ from fpn_tf.structures import Array, Detections, Pyramid, Size, TruthField
 FIT_STRIDE = 7919  # between the sampling seeds of neighbouring steps of `fit`
 
 
-class Detector(keras.Model):
+class Detector(StoredModel):
     """A backbone, a neck and what a subclass adds, trained and used as a Keras model.
 
     A subclass gives `call(inputs, training)`: Outputs in training, BatchDetections at test time;
@@ -264,25 +263,6 @@ class Detector(keras.Model):
         """{category id: name}, in the order of classes 1..K."""
         ids = self.category_ids(np.arange(1, self.num_classes + 1)).tolist()
         return dict(zip(ids, self.preprocessor.names_of(ids)))
-
-    # Saving -----------------------------------------------------------------------------------
-
-    def __dir__(self):
-        # Keras saves the weights under the first of these names that leads to them: not under `layers`,
-        # whose entries go by their classes, but under the names of the parts.
-        return [name for name in super().__dir__() if name not in ("layers", "stages")]
-
-    def get_config(self):
-        parts = {name: part_config(getattr(self, name)) for name in self.part_names}
-        preprocessor = keras.saving.serialize_keras_object(self.preprocessor)
-        dtype = keras.saving.serialize_keras_object(self.dtype_policy)
-        return parts | {"preprocessor": preprocessor, "name": self.name, "dtype": dtype}
-
-    @classmethod
-    def from_config(cls, config):
-        if "config" in config:  # of the version before
-            return model_of_old_archive(config)
-        return cls(**keras.saving.deserialize_keras_object(config))
 
 
 def _check_names(pyramid, neck):

@@ -60,6 +60,7 @@ class FasterRCNN(Detector):
     """
 
     kind = "faster_rcnn"
+    is_served = True
     part_names = ("backbone", "neck", "rpn", "box_head")
 
     @accepts_config

@@ -37,6 +37,7 @@ class RPN(ClassAgnosticDetector):
     """
 
     kind = "rpn"
+    is_served = True
     part_names = ("backbone", "neck", "rpn")
 
     @accepts_config
