@@ -183,16 +183,13 @@ class Archive:
 
     def write_out(self, path, verbose):
         os.makedirs(path)
-        raise saved_model.tf.errors.ResourceExhaustedError(None, None, self.message.format(path=path))
+        raise saved_model.tf.errors.ResourceExhaustedError(None, None, self.message.replace("{path}", path))
 
 
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        (
-            "{path}/variables/variables.data-00000-of-00001.tempstate1; No space left on device",
-            "No space left",
-        ),
+        ("{{node SaveV2}} {path}/v.tempstate1; No space left on device [Op:SaveV2]", "No space left on dev"),
         ("{path}; Read-only file system", "Read-only file system"),
         ("{path}/variables; Disk quota exceeded", "Disk quota exceeded"),
         ("{path}; Input/output error", "Input/output error"),
