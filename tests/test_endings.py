@@ -152,7 +152,7 @@ def test_no_handler_is_left(capsys):
 
 @pytest.mark.parametrize("context", [interrupts.raised, interrupts.noted])
 def test_what_is_ignored_stays_so(context):
-    """`nohup` ignores SIGHUP, a shell SIGINT of what runs in its background."""
+    """Under nohup SIGHUP is ignored, by a shell SIGINT of what runs in its background."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with context():
