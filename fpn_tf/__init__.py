@@ -33,7 +33,8 @@ Made, trained and used:
 
 Configured, for `main.py`; `help` of each section tells its keys, defaults, units and bounds:
 
-    Config            everything that decides a run: the sections model, data, train, eval
+    Config            everything that decides a run: the sections model, data, train, eval,
+                      export
     ModelConfig       model.*: the network, and the pixels that it expects
     RPNConfig         model.rpn.*: anchors, sampling, proposals
     ROIConfig         model.roi.*: the box head
@@ -41,6 +42,7 @@ Configured, for `main.py`; `help` of each section tells its keys, defaults, unit
     DataConfig        data.*: photos and boxes, and their size
     TrainConfig       train.*: the optimisation
     EvalConfig        eval.*: detection at test time
+    ExportConfig      export.*: the SavedModel
     UserError         what a user can put right, told in one line
     ConfigError       a UserError in the configuration
 
@@ -63,6 +65,7 @@ _HOMES = {
     "DataConfig": "fpn_tf.config",
     "Detections": "fpn_tf.structures",
     "EvalConfig": "fpn_tf.config",
+    "ExportConfig": "fpn_tf.config",
     "FastRCNN": "fpn_tf.models.fast_rcnn",
     "FasterRCNN": "fpn_tf.models.faster_rcnn",
     "FeaturePyramid": "fpn_tf.models.necks.feature_pyramid",
@@ -98,6 +101,7 @@ if typing.TYPE_CHECKING:
         Config,
         DataConfig,
         EvalConfig,
+        ExportConfig,
         ModelConfig,
         ROIConfig,
         RPNConfig,

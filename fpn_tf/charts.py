@@ -2,41 +2,48 @@
 
 import html
 import math
+import types
+from collections.abc import Mapping
 
 LINE_COLORS = ("#1f5fbf", "#d9480f", "#2b8a3e", "#9c36b5", "#0b7285", "#c92a2a", "#5f3dc4", "#846200")
 MARK_COLOR = "#d9480f"
 MOST_POINTS = 300  # of a line: more cannot be told apart
 LEFT, RIGHT, BOTTOM, TOP = 48, 24, 36, 10  # margins, pixels
+NO_LINES: Mapping[str, tuple] = types.MappingProxyType({})
 IN_ROW, ROW = 3, 16  # entries in a row of the legend, and its height in pixels
 
 
-def line_chart(lines, size=(560, 240), x_range=None, y_range=None, labels=("", ""), mark=None):
+def line_chart(
+    lines, size=(560, 240), x_range=None, y_range=None, labels=("", ""), mark=None, dashed=NO_LINES
+):
     """A chart of lines over common axes, with a legend where there are several.
 
     Args:
-        lines: name -> (x values, y values), finite numbers, as many of both; at least one line.
+        lines: name -> (x values, y values), finite numbers, as many of both.
         size: (width, height) in pixels.
         x_range: (lowest, highest); None: of the values.
         y_range: (lowest, highest); None: from 0 to the highest value.
         labels: of the two axes.
         mark: (x, y) of a point to mark, or None.
+        dashed: as `lines`, which have the same colours under the same names; at least one line of both.
 
     Returns:
         An `<svg>` element.
     """
-    xs, ys = ([value for line in lines.values() for value in line[axis]] for axis in (0, 1))
+    every_line = [*lines.items(), *dashed.items()]
+    xs, ys = ([value for _, line in every_line for value in line[axis]] for axis in (0, 1))
     x_range = _widened(x_range or (min(xs), max(xs)))
     y_range = _widened(y_range or (0, max(ys)))
-    legend = list(lines) if len(lines) > 1 else []
+    colors = dict(zip({**lines, **dashed}, _colors()))
+    legend = colors if len(every_line) > 1 else {}
     top = TOP + ROW * math.ceil(len(legend) / IN_ROW) + (ROW if labels[1] else 0)
     place = _placer(size, top, x_range, y_range)
     parts = [_legend(legend, size[0]), _axes(place, x_range, y_range), _axis_labels(labels, size, top)]
-    for (of_x, of_y), color in zip(lines.values(), _colors()):
-        points = [place(x, y) for x, y in _thinned(list(zip(of_x, of_y)))]
-        corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        parts.append(f'<polyline points="{corners}" fill="none" stroke="{color}" stroke-width="1.6"/>')
+    for number, (name, line) in enumerate(every_line):
+        points = [place(x, y) for x, y in _thinned(list(zip(*line)))]
+        parts.append(_polyline(points, colors[name], number >= len(lines)))
         if len(points) == 1:
-            parts.append(_dot(points[0], color))
+            parts.append(_dot(points[0], colors[name]))
     if mark:
         parts.append(_dot(place(*mark), MARK_COLOR))
     return _svg(*size, parts)
@@ -94,9 +101,15 @@ def _axis_labels(labels, size, top):
     return _text(size[0] - RIGHT, size[1] - 5, labels[0], "end") + _text(4, top - 8, labels[1])
 
 
-def _legend(names, width):
+def _polyline(points, color, is_dashed):
+    corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    dashes = ' stroke-dasharray="6 4"' if is_dashed else ""
+    return f'<polyline points="{corners}" fill="none" stroke="{color}" stroke-width="1.6"{dashes}/>'
+
+
+def _legend(colors, width):
     parts = []
-    for number, (name, color) in enumerate(zip(names, _colors())):
+    for number, (name, color) in enumerate(colors.items()):
         row, column = divmod(number, IN_ROW)
         x, y = LEFT + column * (width - LEFT) / IN_ROW, 12 + ROW * row
         parts.append(f'<rect x="{x:.1f}" y="{y - 9}" width="10" height="10" fill="{color}"/>')

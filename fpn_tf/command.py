@@ -222,7 +222,8 @@ def _eval(model_dir):
     if bool(DETECTIONS.value) != bool(ANNOTATIONS.value):
         raise ConfigError("--detections and --annotations: expected both or neither")
     if DETECTIONS.value:
-        import_modes().score_files(DETECTIONS.value, ANNOTATIONS.value, MODEL_DIR.value)
+        scorer = config_lib.value_given(overrides(), "eval.scorer") or config_lib.SCORERS[0]
+        import_modes().score_files(DETECTIONS.value, ANNOTATIONS.value, MODEL_DIR.value, scorer)
     else:
         import_modes().evaluate(*checkpoint_arguments(model_dir))
 

@@ -97,11 +97,20 @@ def write_json(path, value, indent=2):
 def read_json(path):
     """What a JSON file holds. Raises: DataError where it is absent or no JSON."""
     try:
-        return json_of(pathlib.Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; expected a JSON file") from None
+        with opened_json(path) as file:
+            return json_of(file.read())
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error})") from None
+
+
+@contextlib.contextmanager
+def opened_json(path):
+    """A context with a JSON file, open for its bytes. Raises: DataError where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; expected a JSON file") from None
 
 
 def paths_matching(pattern):

@@ -2,6 +2,7 @@
 
 import pathlib
 
+import numpy as np
 import rich.box
 import rich.table
 
@@ -67,7 +68,7 @@ def _bars(title, labels, counts, drawn=True):
 
 def _pictures(dataset, count):
     """The pictures of `count` photos with boxes, evenly chosen."""
-    chosen = [i for i, r in enumerate(dataset.records) if len(r.boxes)] or range(len(dataset.records))
+    chosen = np.flatnonzero(dataset.records.counts).tolist() or range(len(dataset.records))
     count = min(count, len(chosen))
     for index in (chosen[i * len(chosen) // count] for i in range(count)):
         record = dataset.records[index]

@@ -10,7 +10,7 @@ All are the same wherever every image fills its quota, which all but the smalles
 
 from keras import ops
 
-from fpn_tf.geometry.selection import gather_rows
+from fpn_tf.geometry.selection import gather_rows, sizes_of
 
 
 def mean_per_image(values, valid):
@@ -71,11 +71,14 @@ def head_losses(logits, deltas, targets, beta):
         (head_class_loss, head_box_loss), scalars.
     """
     log_scores = ops.log_softmax(logits, axis=-1)
-    cross_entropy = -ops.take_along_axis(log_scores, targets.classes[..., None], axis=-1)[..., 0]
     foreground = targets.classes > 0
-    rois, classes = ops.shape(deltas)[1], deltas.shape[2]
-    rows = ops.arange(rois, dtype="int32") * classes + ops.maximum(targets.classes - 1, 0)
-    deltas_of_class = gather_rows(ops.reshape(deltas, [-1, rois * classes, 4]), rows)  # [B, R, 4]
+    _, rois, classes, _ = sizes_of(deltas)
+    roi = ops.arange(rois, dtype="int32")
+    # [B, R, K+1] -> [B, R*(K+1)], [B, R, K, 4] -> [B, R*K, 4]: of each RoI's class, [B, R] and [B, R, 4]
+    score_rows = roi * (classes + 1) + targets.classes
+    cross_entropy = -gather_rows(ops.reshape(log_scores, [-1, rois * (classes + 1)]), score_rows)
+    delta_rows = roi * classes + ops.maximum(targets.classes - 1, 0)
+    deltas_of_class = gather_rows(ops.reshape(deltas, [-1, rois * classes, 4]), delta_rows)
     distance = smooth_l1(deltas_of_class, targets.deltas, beta) * ops.cast(foreground, "float32")
     return mean_per_image(cross_entropy, targets.valid), mean_per_image(distance, targets.valid)
 

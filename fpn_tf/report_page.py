@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fpn_tf import charts
 
 FEW = 12  # classes whose names fit side by side
+IN_COLUMN = 3  # metrics: COCO's belong together by threes
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; background: #fff;
   margin: 24px auto; max-width: 1180px; padding: 0 16px }
@@ -19,7 +20,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 .wide { overflow-x: auto; margin-bottom: 14px }
 th, td { padding: 3px 10px; text-align: right; border-bottom: 1px solid #eee }
 th:first-child, .text { text-align: left } th { font-weight: 600 }
-svg { font: 12px system-ui, sans-serif; max-width: 100% } svg .grid { stroke: #e6e6e6 }
+svg { font: 12px system-ui, sans-serif; max-width: 100%; height: auto } svg .grid { stroke: #e6e6e6 }
 .dense { font-size: 11px } .dense th, .dense td { padding: 1px 4px; white-space: nowrap }
 summary { cursor: pointer; margin: 8px 0 }
 .row { display: flex; flex-wrap: wrap; gap: 20px } figure { margin: 0 }
@@ -75,7 +76,8 @@ def table(head, rows):
     rows = [*map(tuple, rows)]
     sides = ["text" if isinstance(value, str) else "number" for value in (rows or [head])[0]]
     lines = "".join(f"<tr>{_cells('td', row, sides)}</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{_cells("th", head, sides)}</tr>{lines}</table></div>'
+    top = f"<tr>{_cells('th', head, sides)}</tr>" if head else ""
+    return f'<div class="wide"><table>{top}{lines}</table></div>'
 
 
 def _cells(tag, values, sides):
@@ -89,19 +91,40 @@ def _shown(value):
 
 
 def summary(numbers, facts):
-    """The section of the main metrics: {name: number} and {name: text}."""
-    left = table(("metric", "value"), [(name, _or_none(value)) for name, value in numbers.items()])
-    return section("Summary", "", f'<div class="row">{left}{table(("", ""), facts.items())}</div>')
+    """The section of the main metrics: {name: number}, IN_COLUMN a column, and {name: text}."""
+    rows = [(name, _or_none(value)) for name, value in numbers.items()]
+    columns = [table((), rows[i : i + IN_COLUMN]) for i in range(0, len(rows), IN_COLUMN)]
+    return section("Summary", "", _row([*columns, table((), facts.items())]))
 
 
-def curves_section(losses, scores):
-    """The section of what was logged while training: {name: (steps, values)} of losses and of AP."""
-    figures = [
-        f"<figure><h3>{heading}</h3>{charts.line_chart(lines, labels=('step', ''), y_range=bounds)}</figure>"
-        for heading, lines, bounds in (("Losses", losses, None), ("AP", scores, (0, 1)))
-        if lines
-    ]
-    return section("Training", "", f'<div class="row">{"".join(figures)}</div>') if figures else ""
+def _row(contents):
+    """HTML side by side."""
+    return f'<div class="row">{"".join(contents)}</div>'
+
+
+def curves_section(losses, held_out, scores):
+    """The section of what was logged while training.
+
+    Args:
+        losses: {name: (steps, values)}.
+        held_out: those of the same names on held-out photos.
+        scores: {name: (steps, values)} of AP.
+    """
+    steps = [step for curves in (losses, held_out, scores) for line in curves.values() for step in line[0]]
+    if not steps:
+        return ""
+    axes, figures = {"labels": ("step", ""), "x_range": (min(steps), max(steps))}, []
+    if losses or held_out:
+        heading = f"Losses{', dashed: on held-out photos' if held_out else ''}"
+        figures.append(_figure(heading, charts.line_chart(losses, dashed=held_out, **axes)))
+    if scores:
+        figures.append(_figure("AP", charts.line_chart(scores, y_range=(0, 1), **axes)))
+    return section("Training", "", _row(figures))
+
+
+def _figure(heading, chart):
+    """HTML of a chart below a heading, a text."""
+    return f"<figure><h3>{html.escape(heading)}</h3>{chart}</figure>"
 
 
 def lost_section(ap50, lost, counts, meanings, colors):
@@ -134,16 +157,14 @@ def classes_section(rows):
     cells = [(row.name, row.objects, row.ap, row.ap50, *(row.threshold or [None] * 4)) for row in rows]
     head = ("class", "objects", "AP", "AP50", "best threshold", "precision", "recall", "F1")
     figures = [
-        f"<figure><h3>{html.escape(row.name)}: AP50 {row.ap50:.3f}</h3>{_precision_chart(row)}</figure>"
-        for row in rows
-        if row.precision
+        _figure(f"{row.name}: AP50 {row.ap50:.3f}", _precision_chart(row)) for row in rows if row.precision
     ]
     return section(
         "Classes",
         "The best threshold is the score that gives the largest F1, with precision and recall there, at IoU "
         "0.5. Below: precision over recall; AP50 is the area below the curve, the dot the best threshold.",
         table(head, cells),
-        _folded("Precision over recall", f'<div class="row">{"".join(figures)}</div>', len(rows) <= FEW),
+        _folded("Precision over recall", _row(figures), len(rows) <= FEW),
     )
 
 
@@ -210,7 +231,7 @@ def pictures_section(heading, explanation, pictures, colors):
         "</figcaption></figure>"
         for each in pictures
     )
-    return section(heading, explanation, f'<p class="key">{key}</p><div class="row">{figures}</div>')
+    return section(heading, explanation, f'<p class="key">{key}</p>{_row(figures)}')
 
 
 def _or_none(value):

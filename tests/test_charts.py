@@ -33,6 +33,18 @@ def test_a_legend_names_several_lines_as_text():
     assert len(points_of(svg)) == 4
 
 
+def test_dashed_lines_share_axes_and_colours():
+    svg = line_chart({"a": ((0, 1), (1, 2)), "b": ((0, 1), (0, 1))}, dashed={"b": ((1, 2), (4, 0))})
+    solid_a, solid_b, dashed_b = ET.fromstring(svg).iter("polyline")
+    assert solid_a.get("stroke") != solid_b.get("stroke") == dashed_b.get("stroke")
+    assert [line.get("stroke-dasharray") for line in (solid_a, solid_b, dashed_b)] == [None, None, "6 4"]
+    assert texts_of(svg)[:2] == ["a", "b"]  # the legend tells each name once
+    (first, _), (_, last) = points_of(svg)[0], points_of(svg)[2]
+    assert (first[0], last[0]) == (48, 560 - 24)  # from 0 to 2 across
+    alone = line_chart({}, dashed={"a": ((0, 1), (1, 2))})
+    assert len(points_of(alone)) == 1
+
+
 @pytest.mark.parametrize("values", [((3,), (0.5,)), ((3, 4), (0, 0)), ((3, 3), (2, 2))])
 def test_little_to_draw(values):
     svg = line_chart({"a": values})

@@ -18,6 +18,7 @@ SECTIONS = {  # dotted key of a section -> its class
     "data": fpn_tf.DataConfig,
     "train": fpn_tf.TrainConfig,
     "eval": fpn_tf.EvalConfig,
+    "export": fpn_tf.ExportConfig,
 }
 
 

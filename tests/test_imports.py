@@ -82,8 +82,8 @@ TENSORFLOW = {
     "data/pipeline",
     "data/shapes",
     "data/tfds_source",
-    *(f"kernels/{name}" for name in ("tf_nms", "tf_pooling", "tf_roi_align", "tf_roi_pool", "tf_rows")),
-    "kernels/tf_sums",
+    *(f"kernels/tf_{name}" for name in ("functions", "nms", "norm", "pooling", "roi_align", "roi_pool")),
+    *(f"kernels/tf_{name}" for name in ("rows", "sums")),
     "kernels/winograd",
 }
 LAZILY = {"kernels/choice", "models/detector", "preprocessing"}  # inside functions, where Keras runs on it

@@ -13,6 +13,7 @@ import pytest
 from commands import ROOT, SMALL
 from conftest import folder_overrides, make_coco_folder, run_main
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fpn_tf import command
 from fpn_tf import config as config_lib
@@ -20,6 +21,7 @@ from fpn_tf.errors import InterruptedRunError
 from fpn_tf.evaluation.coco import METRICS
 from fpn_tf.training import loop
 
+LOSSES = ("rpn_objectness_loss", "rpn_box_loss", "head_class_loss", "head_box_loss")
 QUICK = [*SMALL, "model.norm=frozen_bn", "train.learning_rate=0.0003"]
 
 
@@ -62,7 +64,16 @@ def test_train_and_eval_leaves_everything_behind(trained):
     speed = json.loads((model_dir / "eval" / "speed.json").read_text())
     assert 0 < speed["seconds_per_photo"] < 60
     *_, logged = map(json.loads, (model_dir / "train.jsonl").read_text().splitlines())
+    losses = logged.pop("held_out_losses")
     assert logged == metrics  # the evaluation's own line
+    assert set(losses) == {*LOSSES, "total_loss"}
+    assert losses["total_loss"] == pytest.approx(sum(losses[name] for name in LOSSES), rel=1e-5)
+    events = EventAccumulator(str(model_dir)).Reload()
+    [event] = events.Scalars("eval/head_class_loss")
+    assert (event.step, event.value) == (4, pytest.approx(losses["head_class_loss"]))
+    assert events.Tags()["images"] == ["pictures/100", "pictures/130"]
+    [picture] = events.Images("pictures/130")
+    assert (picture.step, Image.open(io.BytesIO(picture.encoded_image_string)).format) == (4, "JPEG")
     assert (model_dir / "export" / "1" / "saved_model.pb").exists()
     assert len(list((model_dir / "pictures").glob("*.png"))) == 2
     assert "run, step 4" in (model_dir / "eval" / "report.html").read_text("utf-8")

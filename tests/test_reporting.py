@@ -13,7 +13,7 @@ from fpn_tf import report_page
 from fpn_tf.data import coco_folder
 from fpn_tf.evaluation import coco
 from fpn_tf.evaluation.analysis import analyse
-from fpn_tf.modes.report_pictures import marks, worst_and_best
+from fpn_tf.modes.report_pictures import marks, names_below, worst_and_best
 from fpn_tf.modes.reporting import write_file_report, write_run_report
 
 MARKUP = "<script>alert(1)</script> & [/b]"
@@ -108,7 +108,8 @@ def written(scored, model_dir, log=""):
     dataset, results = scored
     model_dir.mkdir(exist_ok=True)
     (model_dir / "train.jsonl").write_text(log)
-    path = write_run_report(model_dir, coco.evaluate(dataset.coco, results), dataset, results, [1, 2, 3], 40)
+    newest = coco.evaluate(dataset.coco, results) | {"step": 40, "held_out_losses": {"total_loss": 1.5}}
+    path = write_run_report(model_dir, newest, dataset, results, [1, 2, 3])
     assert path == model_dir / "eval" / "report.html"
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
     return path
@@ -119,7 +120,7 @@ def test_the_report_of_a_run(scored, tmp_path):
     page = Page(written(scored, tmp_path / "run <3", log).read_text("utf-8"))
     assert "run <3, step 40" in page.texts
     assert [page.rows_of(name) for name in ("photos", "objects", "detections")] == [[["3"]], [["4"]], [["4"]]]
-    assert {"Losses", "AP75", f"AP of {MARKUP}", "AP of cat"} <= set(page.texts)
+    assert {"Losses, dashed: on held-out photos", "AP75", f"AP of {MARKUP}", "AP of cat"} <= set(page.texts)
     # Of the cats, the second of three detections is on an object of the other class, the rest is right;
     # of the other class one of two is found. AP50 is the mean over 101 recalls.
     of_cats, of_others = (51 + 50 * 2 / 3) / 101, 51 / 101
@@ -140,6 +141,15 @@ def test_the_report_of_a_run(scored, tmp_path):
     assert [source[:23] for source in page.sources] == ["data:image/jpeg;base64,"] * 2  # of what can be read
 
 
+def test_the_charts_of_a_run_have_the_same_steps():
+    losses, held_out = {"total_loss": ((10, 50), (2, 1))}, {"total_loss": ((30,), (3,))}
+    text = report_page.curves_section(losses, held_out, {"AP": ((40,), (0.5,))})
+    # Half and three quarters of the way across, 488 pixels from 48 on: each a dot.
+    assert re.findall('<circle cx="([^"]*)"', text) == ["292.0", "414.0"]
+    assert report_page.curves_section({}, held_out, {}).count("<svg") == 1
+    assert report_page.curves_section({}, {}, {}) == ""
+
+
 def test_the_page_stands_alone(scored, tmp_path):
     text = written(scored, tmp_path / "run").read_text("utf-8")
     page = Page(text)
@@ -155,12 +165,28 @@ def test_pictures_are_small_jpegs_with_the_errors_first(scored):
     worst, best = worst_and_best(analysis, dataset)
     assert [picture.caption for picture in worst] == ["1 right, 1 classification, 1 missed"]
     assert [picture.caption for picture in best] == ["1 right"]
+    assert [picture.name for picture in (*worst, *best)] == ["a<i>.png", "b.png"]
     sizes = [Image.open(io.BytesIO(picture.jpeg)).size for picture in (*worst, *best)]
     assert sizes == [(640, 427), (640, 256)]
     boxes, kinds, labels = marks(0, analysis)
     assert kinds == ["classification", "missed", "right"]
     np.testing.assert_array_equal(boxes, [[50, 20, 80, 50], [50, 20, 80, 50], [10, 10, 30, 30]])
     assert labels == [f"cat 0.80, is {MARKUP}", MARKUP, ""]
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["/home/me/a.png", "/home/me/b.png"], ["a.png", "b.png"]),
+        (["/home/me/x/a.png", "/home/me/y/a.png"], ["x/a.png", "y/a.png"]),
+        (["/home/me/a.png", "/home/me/y/a.png"], ["a.png", "y/a.png"]),
+        (["mine/a.png"], ["a.png"]),
+        (["a.png", "y/b.png"], ["a.png", "y/b.png"]),
+        (["shapes 1", "shapes 2"], ["shapes 1", "shapes 2"]),
+    ],
+)
+def test_names_of_photos_are_told_without_the_folder_that_they_share(paths, names):
+    assert names_below(paths) == names
 
 
 def test_the_report_of_a_file_of_detections(scored, tmp_path):

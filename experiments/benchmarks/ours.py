@@ -31,7 +31,7 @@ def settle(model):
 def detection(model, images):
     """A function that detects in images [N, H, W, 3] uint8: () -> arrays (boxes, scores, classes, valid)."""
     threshold = np.asarray(model.score_threshold, np.float32)
-    detector, x = model.detector(), _inputs(images) | {"score_threshold": threshold}
+    detector, x = model.detector(), _on_device(_inputs(images) | {"score_threshold": threshold})
 
     def detect():
         detections = detector(x)
@@ -53,6 +53,7 @@ def training_step(model, inputs):
         "valid": np.ones((count, OBJECTS), bool),
         "sample_seeds": np.arange(count, dtype=np.int32),
     }
+    x, y = _on_device(x), _on_device(y)
     if keras.config.backend() != "tensorflow":
         model.compile(keras.optimizers.SGD(1e-5, momentum=0.9))
         return lambda: model.train_on_batch(x, y)
@@ -64,10 +65,16 @@ def training_step(model, inputs):
 
     optimizer = make_optimizer(model.config.train)
     optimizer.build(model.trainable_variables)
-    x, y = tf.nest.map_structure(tf.constant, (x, y))
     spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, (x, y))
     step = make_train_step(model, optimizer, make_cluster(), spec)
     return lambda: step(x, y, False)
+
+
+def _on_device(arrays):
+    """{name: array} as tensors of Keras' backend, in the memory of the device that computes."""
+    import keras
+
+    return {name: keras.ops.convert_to_tensor(array) for name, array in arrays.items()}
 
 
 def _inputs(images):

@@ -49,17 +49,17 @@ def take_turns(commands, rounds):
     with contextlib.ExitStack() as stack:
         workers = {}
         for side, command in commands.items():
-            workers[side] = stack.enter_context(_program(command))
-            print(f"{side}: first call after {_answer(workers[side], side)['start_s']:.1f} s", flush=True)
+            workers[side] = stack.enter_context(program(command))
+            print(f"{side}: first call after {answer(workers[side], side)['start_s']:.1f} s", flush=True)
         sides = list(commands)
         for number in range(rounds):
             first = number % len(sides)
             for side in sides[first:] + sides[:first]:
-                _tell(workers[side], "go")
-                seconds[side].append(_answer(workers[side], side)["s"])
+                tell(workers[side], "go")
+                seconds[side].append(answer(workers[side], side)["s"])
         for side, worker in workers.items():
-            _tell(worker, "end")
-            peak_mb[side] = _answer(worker, side)["peak_mb"]
+            tell(worker, "end")
+            peak_mb[side] = answer(worker, side)["peak_mb"]
             worker.wait()
     return Times(seconds, peak_mb)
 
@@ -106,8 +106,8 @@ def make_inputs(count, size, classes, photos=None):
 
 
 @contextlib.contextmanager
-def _program(command):
-    """A running program, which does not outlive the block."""
+def program(command):
+    """The running program of a side, which does not outlive the block."""
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as worker:
@@ -117,12 +117,14 @@ def _program(command):
             worker.kill()
 
 
-def _tell(worker, word):
+def tell(worker, word):
+    """Sends a side a line."""
     worker.stdin.write(word + "\n")
     worker.stdin.flush()
 
 
-def _answer(worker, side):
+def answer(worker, side):
+    """Waits for what a side replies: a dict."""
     for line in worker.stdout:
         if line.startswith("{"):
             return json.loads(line)
@@ -138,13 +140,13 @@ def serve(work, finish=lambda: None):
     first = time.perf_counter() - STARTED  # imports, building and tracing included
     for _ in range(2):  # libraries choose algorithms in the first rounds
         work()
-    _reply({"start_s": first})
+    reply({"start_s": first})
     while sys.stdin.readline().strip() == "go":
         start = time.perf_counter()
         work()
-        _reply({"s": time.perf_counter() - start})
+        reply({"s": time.perf_counter() - start})
     finish()
-    _reply({"peak_mb": _peak_mb()})
+    reply({"peak_mb": _peak_mb()})
 
 
 def _peak_mb():
@@ -153,5 +155,6 @@ def _peak_mb():
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
 
 
-def _reply(value):
+def reply(value):
+    """Answers the parent with a dict."""
     print(json.dumps(value), flush=True)

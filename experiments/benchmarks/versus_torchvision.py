@@ -182,7 +182,10 @@ def their_side(arguments, inputs):
 
 
 def our_side(arguments, inputs):
-    """(work, save) of fpn_tf, on Keras' backend; `save` is of inference alone."""
+    """(work, save) of fpn_tf, on Keras' backend; `save` is of inference alone.
+
+    The weights are those that torchvision's side wrote; random ones where it did not run.
+    """
     import keras
 
     import fpn_tf
@@ -195,7 +198,8 @@ def our_side(arguments, inputs):
     precision = "float32" if arguments.precision == "float32" else "mixed_bfloat16"
     overrides = [f"train.precision={precision}", f"train.batch_size={arguments.batch_size}"]
     overrides += ["model.frozen_stages=2", "train.learning_rate=1e-5"]
-    model = fpn_tf.load(str(arguments.folder / "weights.pth"), overrides)
+    weights = arguments.folder / "weights.pth"
+    model = fpn_tf.load(str(weights), overrides) if weights.exists() else ours.random_model(CLASSES)
     if arguments.task == "training":
         return ours.training_step(model, inputs), None
     detect = ours.detection(model, inputs["images"])

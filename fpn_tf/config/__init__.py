@@ -15,17 +15,19 @@ from fpn_tf.config.edit import (
     value_given,
 )
 from fpn_tf.config.network import PIXELS, ModelConfig, ROIConfig, RPNConfig, SegmentConfig, check
-from fpn_tf.config.run import PARTS, Config, DataConfig, EvalConfig, TrainConfig
+from fpn_tf.config.run import PARTS, SCORERS, Config, DataConfig, EvalConfig, ExportConfig, TrainConfig
 from fpn_tf.errors import ConfigError
 
 __all__ = [
     "PARTS",
     "PIXELS",
+    "SCORERS",
     "TUNABLE",
     "Config",
     "ConfigError",
     "DataConfig",
     "EvalConfig",
+    "ExportConfig",
     "ModelConfig",
     "ROIConfig",
     "RPNConfig",

@@ -1,13 +1,12 @@
 """How well the anchors of a config fit the boxes of a data set, and what would fit them better."""
 
-import functools
-
 import numpy as np
 
 from fpn_tf import config as config_lib
 from fpn_tf.catalogue import NECKS
 from fpn_tf.data.findings import finding
 from fpn_tf.data.plan import preprocessor_of
+from fpn_tf.data.records import distinct_sizes, in_columns
 from fpn_tf.geometry.boxes import cell_anchors
 
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # COCO's, by area
@@ -31,16 +30,16 @@ def shown_boxes(records, data):
     """
     preprocessor = preprocessor_of(data)
 
-    @functools.cache
     def shown(size):
         shown_size = preprocessor.shown_size(size)
         scale = preprocessor.boxes_shown(np.ones(4), size, shown_size)
         return scale, preprocessor.canvas_size(shown_size)
 
-    scales, canvases = zip(*(shown(record.size) for record in records))
-    counts = [len(record.boxes) for record in records]
-    boxes = np.concatenate([record.boxes for record in records])
-    return boxes * np.repeat(scales, counts, axis=0), np.repeat(canvases, counts, axis=0)
+    records = in_columns(records)
+    sizes, which = distinct_sizes(records.sizes)
+    scales, canvases = map(np.asarray, zip(*map(shown, sizes)))
+    of_boxes = np.repeat(which, records.counts)
+    return records.boxes * scales[of_boxes], canvases[of_boxes]
 
 
 def anchor_coverage(records, config):
@@ -55,7 +54,7 @@ def anchor_coverage(records, config):
         least 0.5, at least 0.7)}; sizes by the area in the photo, the IoU in the resized one.
     """
     best = best_anchor_iou(*shown_boxes(records, config.data), config.model)
-    boxes = np.concatenate([record.boxes for record in records])
+    boxes = in_columns(records).boxes
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     coverage = {}
     for name, (low, high) in {"all": (0, np.inf), **SIZES}.items():
@@ -103,14 +102,14 @@ def anchor_findings(dataset, config):
         dataset: Dataset.
         config: Config. Kinds of models that have no anchors give no finding.
     """
-    records = dataset.records
+    records = in_columns(dataset.records)
     if dataset.has_proposals or config.data.segments:
         return []
     boxes, canvases = shown_boxes(records, config.data)
     missed = np.flatnonzero(best_anchor_iou(boxes, canvases, config.model) < REACHED)
     if len(missed) <= UNREMARKED * len(boxes):
         return []
-    image_ids = np.repeat([str(record.image_id) for record in records], [len(r.boxes) for r in records])
+    image_ids = np.repeat(records.image_ids, records.counts)
 
     def in_words(row):
         width, height = boxes[row, 2:] - boxes[row, :2]
@@ -158,8 +157,7 @@ def _missed_share(records, config, changes):
 
 def _thinned(records):
     """Records, evenly chosen, with at most `SAMPLE` boxes among them (or with one record's)."""
-    count = sum(len(record.boxes) for record in records)
-    return records[:: -(-count // SAMPLE)]
+    return records[:: -(-len(records.boxes) // SAMPLE)]
 
 
 def _in_words(value):

@@ -92,12 +92,13 @@ def in_classes_of(dataset: Dataset, known: Categories, ids: Mapping[int, int]) -
     class_of = {category: number for number, category in enumerate(every_id, start=1)}
     classes = np.asarray([class_of[ids[old]] for old in dataset.category_ids], np.int32)
     name_of = dict(known) | {ids[old]: name for old, name in categories_of(dataset).items()}
+    entries = [entry | {"id": ids[entry["id"]]} for entry in dataset.columns.category_entries]
     return dataclasses.replace(
         dataset,
-        records=[record._replace(classes=classes[record.classes - 1]) for record in dataset.records],
+        records=dataclasses.replace(dataset.records, classes=classes[dataset.records.classes - 1]),
         category_ids=every_id,
         class_names=tuple(name_of[i] or f"class {number}" for i, number in class_of.items()),
-        coco=renumbered(dataset.coco, ids),
+        columns=dataclasses.replace(dataset.columns, category_entries=entries),
     )
 
 

@@ -1,32 +1,39 @@
 """Photos in a folder, with their annotations in a COCO-format JSON file."""
 
+import concurrent.futures
+import dataclasses
 import json
 import math
-import os
 import pathlib
 
 import numpy as np
 
 from fpn_tf import photos
+from fpn_tf.data import typed_json
 from fpn_tf.data.categories import in_words
-from fpn_tf.data.dataset import NO_FIELDS, from_coco_dict
+from fpn_tf.data.columns import columns_of
+from fpn_tf.data.dataset import SEGMENTATION, from_columns
+from fpn_tf.data.json_stream import OddFileError
 from fpn_tf.data.photo_names import names_on_disk
+from fpn_tf.data.records import NO_FIELDS
 from fpn_tf.errors import DataError, PhotoError
-from fpn_tf.files import path_in, read_json
+from fpn_tf.files import opened_json, path_in, read_json
 
 SHOWN = 3  # offenders of a kind that a message names
 LONGEST = 40  # characters of a value in a message
 LARGEST = float(np.finfo(np.float32).max)  # of a number in a box
+READERS = 16  # threads; reading headers waits for the disk
 INT32, INT64 = (range(-(2**bits), 2**bits) for bits in (31, 63))
 
 
-def load(annotations, images, truth_fields=NO_FIELDS):
+def load(annotations, images, truth_fields=NO_FIELDS, segmentations=False):
     """Reads the annotations and checks them whole.
 
     Args:
         annotations: path of the JSON file, with `images`, `annotations` and `categories`.
         images: folder that holds each image's `file_name`.
         truth_fields: name -> TruthField, which every box's annotation must have.
+        segmentations: whether to keep these.
 
     Returns:
         Dataset. Images without `width` and `height` get them from the photo's header.
@@ -34,52 +41,84 @@ def load(annotations, images, truth_fields=NO_FIELDS):
     Raises:
         DataError: the file, the entry, the value and what was expected, in one line.
     """
-    return dataset_of(read_json(annotations), images, annotations, truth_fields)
+    columns = read_columns(annotations, further_of(truth_fields, segmentations))
+    return dataset_of(columns, images, annotations, truth_fields)
 
 
-def dataset_of(coco, images, annotations, truth_fields=NO_FIELDS):
+def further_of(truth_fields, segmentations):
+    """The names of what is kept of annotations besides boxes and classes."""
+    return (*truth_fields, *((SEGMENTATION,) if segmentations else ()))
+
+
+def read_columns(annotations, further=()):
+    """The Columns of a JSON file, checked whole.
+
+    Args:
+        annotations: its path.
+        further: names of what else of the annotations to keep.
+
+    Raises:
+        DataError: see `check`.
+    """
+    try:
+        with opened_json(annotations) as file:
+            return typed_json.read_columns(file, further)
+    except OddFileError:
+        coco = read_json(annotations)
+    check(coco, annotations)
+    return columns_of(coco, further)
+
+
+def dataset_of(columns, images, annotations, truth_fields=NO_FIELDS):
     """`load` of what the file holds; `annotations` is its name."""
     folder = pathlib.Path(images)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected the photos of {annotations}")
-    check(coco, annotations)
-    names = names_on_disk(folder, [image["file_name"] for image in coco["images"]])
-    coco = coco | {"images": [i | {"file_name": name} for i, name in zip(coco["images"], names)]}
-
-    def path(image):
-        return path_in(folder, image["file_name"])
-
-    def read_header(image):
-        return photos.header_of(path(image), path(image))
-
+    names, are_files = names_on_disk(folder, columns.file_names)
     missing = [
-        f"{path(i)}: no such file, named by image {i['id']}"
-        for i in coco["images"]
-        if not os.path.isfile(path(i))  # False for names that no file can have, too
+        f"{path_in(folder, names[row])}: no such file, named by image {columns.image_ids[row]}"
+        for row in np.flatnonzero(~np.asarray(are_files, bool)).tolist()
     ]
     _raise_all(annotations, [missing])
-    for image in coco["images"]:
-        if image.get("width") is None or image.get("height") is None:
-            try:
-                image["height"], image["width"] = read_header(image).size
-            except PhotoError:  # told, counted and passed over like any other, `survey.file_findings`
-                image["height"], image["width"] = _least_size(image, coco["annotations"])
-    return from_coco_dict(
-        coco,
-        lambda image: photos.read_bytes(path(image)),
-        lambda image: str(path(image)),
+
+    def path(index):
+        return path_in(folder, names[index])
+
+    def read_header(index):
+        return photos.header_of(path(index), path(index))
+
+    columns = dataclasses.replace(columns, file_names=names, sizes=_all_sizes(columns, read_header))
+    return from_columns(
+        columns,
+        lambda index: photos.read_bytes(path(index)),
+        lambda index: str(path(index)),
         read_header,
         truth_fields,
         annotations,
     )
 
 
-def _least_size(image, annotations):
-    """(height, width) that holds an image's boxes, at least 1: all that is known of an unreadable photo."""
-    boxes = [a["bbox"] for a in annotations if a["image_id"] == image["id"]]
-    width = max((x + width for x, _, width, _ in boxes), default=1)
-    height = max((y + height for _, y, _, height in boxes), default=1)
-    return max(math.ceil(height), 1), max(math.ceil(width), 1)
+def _all_sizes(columns, read_header):
+    """The sizes of photos, [N, 2] int32, with those that the annotations lack from the photos themselves."""
+
+    def size_of(row):
+        try:
+            return read_header(row).size
+        except PhotoError:  # told, counted and passed over like any other, `survey.file_findings`
+            return _least_size(columns.boxes[columns.images == row])
+
+    sizes = columns.sizes.copy()
+    unknown = np.flatnonzero(np.any(sizes == 0, axis=1)).tolist()
+    with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+        for row, size in zip(unknown, pool.map(size_of, unknown)):
+            sizes[row] = size
+    return sizes
+
+
+def _least_size(boxes):
+    """(height, width) that holds boxes [n, 4], at least 1: all that is known of an unreadable photo."""
+    width, height = np.max(boxes[:, :2] + boxes[:, 2:], axis=0, initial=1)
+    return math.ceil(height), math.ceil(width)
 
 
 def check(coco, name):

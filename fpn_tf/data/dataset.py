@@ -2,13 +2,13 @@
 
 import collections
 import dataclasses
-import itertools
-import types
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
 
 import numpy as np
 
+from fpn_tf.data.columns import Columns, columns_of
+from fpn_tf.data.records import NO_FIELDS, Record, Records
 from fpn_tf.errors import DataError
 from fpn_tf.photos import Header
 from fpn_tf.structures import NUMBER_KINDS, TruthField
@@ -26,48 +26,50 @@ BATCH_KEYS = (
     "proposal_valid",
 )
 SHOWN = 3  # mistakes in a field that a message names
+SEGMENTATION = "segmentation"  # the key of COCO's annotations
 
 
-NO_FIELDS: Mapping[str, Any] = types.MappingProxyType({})
-
-
-class Record(NamedTuple):
-    """A photo and the boxes to learn from it (no crowd regions, nothing without area)."""
-
-    image_id: int
-    name: str  # for messages
-    size: tuple[int, int]  # (height, width) in pixels, upright
-    boxes: Any  # [G, 4] float32, pixels of the photo
-    classes: Any  # [G] int32, 1..K
-    segmentations: tuple = ()  # of the boxes, as in COCO's annotations; None for a box without one
-    proposals: Any = None  # [P, 4] float32, pixels of the photo, best first; None: the data set has none
-    fields: Mapping[str, Any] = NO_FIELDS  # truth field's name -> [G, *shape]
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """Records, how to read their photos, and the ground truth that evaluation needs.
 
     Attributes:
-        records: one Record per photo.
+        records: one Record per photo; Records of all data sets that are read from files.
         read_bytes: index into `records` -> the encoded photo.
         read_header: index into `records` -> what the photo itself tells, `fpn_tf.photos.Header`.
         class_names: of classes 1..K.
         category_ids: the data set's ids of classes 1..K.
-        coco: the ground truth to score by, as a COCO dict (`images`, `annotations`, `categories`),
-            crowd regions included.
-        left_out: the annotations that have no area inside their photo: neither trained on nor scored.
+        columns: the annotations as they are, crowd regions included.
+        has_area: [A] bool, which of these have an area inside their photo; the others are neither
+            trained on nor scored.
         truth_fields: name -> TruthField, which the records' `fields` hold.
+        notes: lines that a user should know of where it comes from.
+        official: a COCO dict to score by in place of the annotations, or None.
     """
 
-    records: list[Record]
+    records: Records | list[Record]
     read_bytes: Callable[[int], bytes]
     read_header: Callable[[int], Header]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    coco: dict
-    left_out: tuple[dict, ...] = ()
+    columns: Columns
+    has_area: np.ndarray | None = None
     truth_fields: Mapping[str, TruthField] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    official: dict | None = None
+
+    @functools.cached_property
+    def coco(self):
+        """The ground truth to score by, as a COCO dict, crowd regions included.
+
+        It is made when asked for: of a large training set it would take gigabytes.
+        """
+        return self.official or self.columns.coco(np.flatnonzero(self.has_area))
+
+    @property
+    def left_out(self):
+        """The annotations that have no area inside their photo, a tuple of COCO's dicts."""
+        return tuple(self.columns.annotation_entries(np.flatnonzero(~self.has_area)))
 
     @property
     def class_labels(self):
@@ -78,6 +80,11 @@ class Dataset:
     def has_proposals(self):
         """Whether the records have proposals."""
         return bool(self.records) and self.records[0].proposals is not None
+
+    @property
+    def used_ids(self):
+        """The set of category ids that have annotations with an area."""
+        return self.columns.used_ids(self.has_area)
 
 
 def class_labels(names, ids):
@@ -92,11 +99,28 @@ def clipped_corners(coco):
     Args:
         coco: a COCO dict. An image of unknown size (no `width`, `height`) ends nowhere.
     """
-    sizes = {i["id"]: (i.get("width") or np.inf, i.get("height") or np.inf) for i in coco["images"]}
-    limits = np.asarray([sizes[a["image_id"]] * 2 for a in coco["annotations"]]).reshape(-1, 4)
-    corners = np.asarray([a["bbox"] for a in coco["annotations"]], np.float32).reshape(-1, 4)
+    sizes = {i["id"]: (i.get("height") or np.inf, i.get("width") or np.inf) for i in coco["images"]}
+    of_boxes = np.asarray([sizes[a["image_id"]] for a in coco["annotations"]]).reshape(-1, 2)
+    return within(np.asarray([a["bbox"] for a in coco["annotations"]], np.float32).reshape(-1, 4), of_boxes)
+
+
+def within(boxes, sizes):
+    """Boxes as corners inside their photos.
+
+    Args:
+        boxes: [N, 4] (x, y, width, height).
+        sizes: [N, 2] (height, width).
+
+    Returns:
+        [N, 4] float32, (x1, y1, x2, y2).
+    """
+    corners = boxes.astype(np.float32)
     corners[:, 2:] += corners[:, :2]
-    return np.clip(corners, 0, limits).astype(np.float32)
+    np.maximum(corners, 0, out=corners)
+    for side in (0, 1):
+        limits = sizes[:, 1 - side, None].astype(np.float32)
+        np.minimum(corners[:, side::2], limits, out=corners[:, side::2])
+    return corners
 
 
 def have_area(corners):
@@ -119,17 +143,38 @@ def check_truth_fields(truth_fields):
 
 
 def from_coco_dict(coco, read_bytes_of, name, read_header_of, truth_fields=NO_FIELDS, source="annotations"):
-    """A Dataset from ground truth in COCO's form.
-
-    Category ids (with gaps or not) become classes 1..K in the order of `categories`. Boxes are
-    clipped to their image; those without area are left out, of training and of evaluation; crowd
-    regions are kept for evaluation only.
+    """A Dataset from ground truth in COCO's form; see `from_columns`.
 
     Args:
         coco: a dict with `images`, `annotations`, `categories`, already known to be well-formed.
         read_bytes_of: image dict -> the encoded photo.
         name: image dict -> its name for messages.
         read_header_of: image dict -> `fpn_tf.photos.Header` of the photo.
+        truth_fields, source: see `from_columns`.
+    """
+    images = coco["images"]
+    return from_columns(
+        columns_of(coco, (*truth_fields, SEGMENTATION)),
+        lambda index: read_bytes_of(images[index]),
+        lambda index: name(images[index]),
+        lambda index: read_header_of(images[index]),
+        truth_fields,
+        source,
+    )
+
+
+def from_columns(columns, read_bytes, name_of, read_header, truth_fields=NO_FIELDS, source="annotations"):
+    """A Dataset from annotations in columns.
+
+    Category ids (with gaps or not) become classes 1..K in the order of the categories. Boxes are
+    clipped to their image; those without area are left out, of training and of evaluation; crowd
+    regions are kept for evaluation only.
+
+    Args:
+        columns: Columns, whose `further` has `truth_fields`, and segmentations where they are needed.
+        read_bytes: index of a photo -> the encoded photo.
+        name_of: index of a photo -> its name for messages.
+        read_header: index of a photo -> its `fpn_tf.photos.Header`.
         truth_fields: name -> TruthField, to be read from the annotations of the boxes.
         source: name of the file or data set, for messages.
 
@@ -137,48 +182,51 @@ def from_coco_dict(coco, read_bytes_of, name, read_header_of, truth_fields=NO_FI
         DataError: a box whose annotation lacks one of `truth_fields`, or has another kind of value.
     """
     check_truth_fields(truth_fields)
-    category_ids = tuple(c["id"] for c in coco["categories"])
-    class_of = {category: i for i, category in enumerate(category_ids, start=1)}
-    corners, by_image = clipped_corners(coco), {image["id"]: [] for image in coco["images"]}
+    corners = within(columns.boxes, columns.sizes[columns.images])
     has_area = have_area(corners)
-    for index, annotation in enumerate(coco["annotations"]):
-        if has_area[index] and not annotation.get("iscrowd", 0):
-            by_image[annotation["image_id"]].append((index, annotation))
-    records, mistakes = [], []
-    for image in coco["images"]:
-        kept = by_image[image["id"]]
-        boxes = corners[np.asarray([index for index, _ in kept], int)]
-        classes = np.asarray([class_of[a["category_id"]] for _, a in kept], np.int32)
-        size = (image["height"], image["width"])
-        shapes = tuple(annotation.get("segmentation") for _, annotation in kept)
-        fields = {key: _field_of(kept, key, field, mistakes) for key, field in truth_fields.items()}
-        records.append(Record(image["id"], name(image), size, boxes, classes, shapes, fields=fields))
-    if mistakes:
-        more = f" ({len(mistakes)} such)" if len(mistakes) > SHOWN else ""
-        raise DataError(f"{source}: {'; '.join(mistakes[:SHOWN])}{more}")
-    images, annotations = coco["images"], coco["annotations"]
+    rows = np.flatnonzero(has_area & ~columns.crowds)
+    rows = rows[np.argsort(columns.images[rows], kind="stable")]
+    counts = np.bincount(columns.images[rows], minlength=len(columns.image_ids))
+    segmentations = columns.further.get(SEGMENTATION)
+    records = Records(
+        image_ids=columns.image_ids,
+        name_of=name_of,
+        sizes=columns.sizes,
+        starts=np.concatenate([[0], np.cumsum(counts)]),
+        boxes=corners[rows],
+        classes=columns.categories[rows] + np.int32(1),
+        segmentations=segmentations,
+        rows=None if segmentations is None else rows,
+        fields=_fields_of(columns, rows, truth_fields, source),
+    )
     return Dataset(
         records=records,
-        read_bytes=lambda index: read_bytes_of(images[index]),
-        read_header=lambda index: read_header_of(images[index]),
-        class_names=tuple(c["name"] for c in coco["categories"]),
-        category_ids=category_ids,
-        coco=coco | {"annotations": list(itertools.compress(annotations, has_area))},
-        left_out=tuple(itertools.compress(annotations, ~has_area)),
+        read_bytes=read_bytes,
+        read_header=read_header,
+        class_names=tuple(entry["name"] for entry in columns.category_entries),
+        category_ids=columns.category_ids,
+        columns=columns,
+        has_area=has_area,
         truth_fields=dict(truth_fields),
     )
 
 
-def _field_of(annotations, name, field, mistakes):
-    """A truth field [G, *shape] of (index, annotation) pairs; what has no such value joins `mistakes`."""
-    values = np.zeros((len(annotations), *field.shape), field.dtype)
-    for row, (index, annotation) in enumerate(annotations):
-        where = f"annotations[{index}] (id {annotation['id']})"
-        value = field.value(annotation[name]) if name in annotation else None
-        if name not in annotation:
-            mistakes.append(f"{where}: no '{name}'; expected {field}")
-        elif value is None:
-            mistakes.append(f"{where}: {name} = {str(annotation[name])[:40]}; expected {field}")
-        else:
-            values[row] = value
-    return values
+def _fields_of(columns, rows, truth_fields, source):
+    """{name: [G, *shape]} of the annotations in some rows [G]. Raises: DataError, as `from_columns`."""
+    fields, mistakes = {}, []
+    for name, field in truth_fields.items():
+        texts, values = columns.further[name], np.zeros((len(rows), *field.shape), field.dtype)
+        for i, row in enumerate(rows.tolist()):
+            where = f"annotations[{row}] (id {columns.ids[row]})"
+            value = field.value(texts[row]) if row in texts else None
+            if row not in texts:
+                mistakes.append(f"{where}: no '{name}'; expected {field}")
+            elif value is None:
+                mistakes.append(f"{where}: {name} = {str(texts[row])[:40]}; expected {field}")
+            else:
+                values[i] = value
+        fields[name] = values
+    if mistakes:
+        more = f" ({len(mistakes)} such)" if len(mistakes) > SHOWN else ""
+        raise DataError(f"{source}: {'; '.join(mistakes[:SHOWN])}{more}")
+    return fields

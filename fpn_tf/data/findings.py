@@ -14,6 +14,7 @@ SHOWN = 3  # offenders of a finding that are named
 TOLERANCE = 1.0  # pixels by which a box may reach outside its photo unremarked
 MANY = 10  # boxes: of fewer, what all of them have in common says nothing
 AREA_SLACK = 1.05  # by which an annotated area may be larger than its box
+HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 by the golden ratio
 
 
 class Finding(NamedTuple):
@@ -56,15 +57,14 @@ def annotation_findings(dataset):
 
 def box_findings(dataset):
     """Findings of boxes without area, outside their photo, of other units or of another order of numbers."""
-    annotations = [*dataset.coco["annotations"], *dataset.left_out]
-    boxes = np.asarray([a["bbox"] for a in annotations], float).reshape(-1, 4)
-    size_of = {image["id"]: (image["width"], image["height"]) for image in dataset.coco["images"]}
-    sizes = np.asarray([size_of[a["image_id"]] for a in annotations], float).reshape(-1, 2)
-    has_area = np.arange(len(annotations)) < len(dataset.coco["annotations"])
+    columns, has_area = dataset.columns, dataset.has_area
+    boxes = columns.boxes
+    sizes = columns.sizes[columns.images, ::-1].astype(float)
     beyond = box_readings.overhang(box_readings.corners(boxes), sizes)
 
     def of(mask, what):
-        return finding(what, [annotations[i] for i in np.flatnonzero(mask)], _in_words)
+        rows = np.flatnonzero(mask)
+        return finding(what, rows[np.argsort(~has_area[rows], kind="stable")], _in_words(columns))
 
     shares = has_area & box_readings.are_shares(boxes, sizes)
     slivers = has_area & ~shares & (boxes[:, 2:].min(axis=1, initial=np.inf) < 1)
@@ -83,7 +83,7 @@ def box_findings(dataset):
     whole = has_area & np.all(np.abs(boxes - np.c_[0 * sizes, sizes]) <= TOLERANCE, axis=1)
     if whole.sum() >= max(MANY, len(boxes) / 2):
         findings += of(whole, "boxes are their whole photo: where objects are cannot be learned of them")
-    areas, of_box = np.asarray([a["area"] for a in annotations], float), boxes[:, 2] * boxes[:, 3]
+    areas, of_box = columns.areas, boxes[:, 2] * boxes[:, 3]
     odd_areas = has_area & ~shares & ((areas > AREA_SLACK * of_box + 1) | (areas == 0))
     what = "areas are 0 or larger than the box; AP_small, AP_medium and AP_large go by them"
     return findings + of(odd_areas, what)
@@ -96,21 +96,22 @@ def double_findings(dataset):
 
 def absence_findings(dataset):
     """Findings of classes and photos without a box."""
-    seen = {a["category_id"] for a in dataset.coco["annotations"] if not a["iscrowd"]}
+    seen = dataset.columns.used_ids(dataset.has_area & ~dataset.columns.crowds)
     empty = [label for label, i in zip(dataset.class_labels, dataset.category_ids) if i not in seen]
-    bare = [record.image_id for record in dataset.records if not len(record.boxes)]
+    bare = dataset.records.image_ids[dataset.records.counts == 0]
     return finding("classes without a box", empty) + finding("photos without a box", bare, "image {}".format)
 
 
 def _doubled_photos(dataset):
-    entries = collections.defaultdict(list)
-    for record in dataset.records:
-        entries[_file_identity(record.name)].append(record)
-    twice = [records for records in entries.values() if len(records) > 1]
+    records, entries = dataset.records, collections.defaultdict(list)
+    for index in range(len(records)):
+        entries[_file_identity(records.name_of(index))].append(index)
+    twice = [indices for indices in entries.values() if len(indices) > 1]
 
-    def in_words(records):
-        images = ", ".join(f"{r.image_id} with {len(r.boxes)} boxes" for r in records[:SHOWN])
-        return f"{records[0].name} (images {images}{', ...' if len(records) > SHOWN else ''})"
+    def in_words(indices):
+        first = [(records.image_ids[index], records.counts[index]) for index in indices[:SHOWN]]
+        images = ", ".join(f"{image_id} with {count} boxes" for image_id, count in first)
+        return f"{records.name_of(indices[0])} (images {images}{', ...' if len(indices) > SHOWN else ''})"
 
     what = "photos are listed twice or more: the boxes of one entry are background in the other"
     return finding(what, twice, in_words)
@@ -126,27 +127,47 @@ def _file_identity(name):
 
 
 def _doubled_boxes(dataset):
-    seen, again = set(), []
-    for annotation in dataset.coco["annotations"]:
-        key = (annotation["image_id"], annotation["category_id"], annotation["iscrowd"], *annotation["bbox"])
-        if key in seen:
-            again.append(annotation)
+    columns = dataset.columns
+    keys = np.stack([columns.images, columns.categories, columns.crowds, *columns.boxes.T], axis=1)
+    rows = np.flatnonzero(dataset.has_area)
+    again = rows[_repeats(keys[rows])]
+    what = "boxes repeat another of the same photo and class: one at most can be found"
+    return finding(what, again, _in_words(columns))
+
+
+def _repeats(keys):
+    """Which rows of float64 [N, M] equal one before them: bool [N]."""
+    hashes = np.zeros(len(keys), np.uint64)
+    for column in keys.T:  # as bits, 0 without a sign
+        hashes = (hashes ^ (column + 0.0).view(np.uint64)) * HASH_FACTOR
+        hashes ^= hashes >> np.uint64(29)
+    in_order = np.sort(hashes)
+    rows = np.flatnonzero(np.isin(hashes, in_order[1:][in_order[1:] == in_order[:-1]]))
+    seen, repeats = set(), np.zeros(len(keys), bool)
+    for row, key in zip(rows.tolist(), map(tuple, keys[rows].tolist())):
+        repeats[row] = key in seen
         seen.add(key)
-    return finding(
-        "boxes repeat another of the same photo and class: one at most can be found", again, _in_words
-    )
+    return repeats
 
 
 def _doubled_names(dataset):
     ids = collections.defaultdict(list)
     for name, category in zip(dataset.class_names, dataset.category_ids):
         ids[folded(name)].append((name, category))
-    counts = collections.Counter(a["category_id"] for a in dataset.coco["annotations"])
+    columns = dataset.columns
+    used = columns.categories[dataset.has_area]
+    counts = dict(zip(columns.category_ids, np.bincount(used, minlength=len(columns.category_ids)).tolist()))
     shared = [(name, category) for group in ids.values() if len(group) > 1 for name, category in group]
     what = "classes share a name (capitals, spaces and underscores aside), and are learned apart"
-    return finding(what, shared, lambda pair: f"{pair[0]} (id {pair[1]}, {counts[pair[1]]} boxes)")
+    return finding(what, shared, lambda pair: f"{pair[0]} (id {pair[1]}, {counts.get(pair[1], 0)} boxes)")
 
 
-def _in_words(annotation):
-    box = ", ".join(f"{value:g}" for value in annotation["bbox"])
-    return f"annotation {annotation['id']} of image {annotation['image_id']} ({box})"
+def _in_words(columns):
+    """A function from the row of an annotation to words that name it."""
+
+    def words(row):
+        [annotation] = columns.annotation_entries(np.asarray([row]))
+        box = ", ".join(f"{value:g}" for value in annotation["bbox"])
+        return f"annotation {annotation['id']} of image {annotation['image_id']} ({box})"
+
+    return words

@@ -61,17 +61,16 @@ class Loader:
         return self._batch(examples, plan.canvas, tools) | {"sample_seeds": plan.sample_seeds}
 
     def evaluation_batch(self, plan):
-        """The readable images of a batch and their `indices` into the records.
+        """The readable images of a batch as in training, and their `indices` into the records.
 
-        A batch without one holds a blank image of index -1.
+        The draws of an image depend on its index alone. A batch without one holds a blank image of index -1.
         """
         wanted = [(i, slot) for slot, i in enumerate(plan.indices) if i >= 0]
         loaded = [(i, self._load(i, plan, slot, self._tools)) for i, slot in wanted]
         loaded = [(i, example) for i, example in loaded if example is not None] or [(-1, self._blank())]
         indices = np.asarray([i for i, _ in loaded], np.int32)
-        return self._batch([example for _, example in loaded], plan.canvas, self._tools) | {
-            "indices": indices
-        }
+        batch = self._batch([example for _, example in loaded], plan.canvas, self._tools)
+        return batch | {"indices": indices, "sample_seeds": indices}
 
     def _blank(self):
         photo, nothing = np.zeros((1, 1, 3), np.uint8), np.zeros((0, 4), np.float32)

@@ -10,11 +10,12 @@ from absl import logging
 from fpn_tf import files
 from fpn_tf.config import DataConfig
 from fpn_tf.data import coco_folder
-from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched, used_ids
+from fpn_tf.data.categories import categories_of, in_classes_of, known_by, matched
 from fpn_tf.data.dataset import Dataset
 from fpn_tf.data.findings import warn_of
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.plan import LOOK_STREAM, ORDER_STREAM, BatchPlan, shown_by
+from fpn_tf.data.records import distinct_sizes
 from fpn_tf.data.survey import check_files
 from fpn_tf.errors import DataError
 from fpn_tf.preprocessing import Preprocessor
@@ -115,9 +116,9 @@ class Batches(keras.utils.PyDataset):
         self._flip, self._shuffle, self._seed = flip, shuffle, seed
         data = shown_by(preprocessor, DataConfig(keep_empty=True))
         check_files(dataset, data)
-        sizes = [preprocessor.shown_size(record.size) for record in dataset.records]
+        sizes = [preprocessor.shown_size(size) for size in distinct_sizes(dataset.records.sizes)[0]]
         self._canvas = preprocessor.canvas_size(np.max(sizes, axis=0).tolist())
-        self._box_rows = max(1, max(len(record.boxes) for record in dataset.records))
+        self._box_rows = max(1, int(dataset.records.counts.max()))
         self._loader = Loader(dataset, data, self._canvas)
 
     def __len__(self) -> int:
@@ -168,17 +169,18 @@ def numbered_by(dataset: Dataset, preprocessor: Preprocessor, source: FilePath) 
     """
     ids = preprocessor.category_ids
     known = known_by(ids, preprocessor.class_names, len(ids))
-    matching = matched(known, categories_of(dataset), used_ids(dataset.coco), str(source))
+    matching = matched(known, categories_of(dataset), dataset.used_ids, str(source))
     for note in matching.notes:
         logging.warning("%s", note)
     numbered = in_classes_of(dataset, known, matching.ids)
-    for old, new in zip(dataset.records, numbered.records):
-        for number in old.classes[new.classes > len(ids)].tolist():
-            raise DataError(
-                f"{source}: category_id {dataset.category_ids[number - 1]} "
-                f"({dataset.class_names[number - 1]}), in image {old.image_id}: expected one of the "
-                f"preprocessor's category_ids, {', '.join(map(str, ids))}"
-            )
+    for box in np.flatnonzero(numbered.records.classes > len(ids))[:1]:
+        number = dataset.records.classes[box]
+        image = dataset.records.image_ids[np.searchsorted(dataset.records.starts, box, side="right") - 1]
+        raise DataError(
+            f"{source}: category_id {dataset.category_ids[number - 1]} "
+            f"({dataset.class_names[number - 1]}), in image {image}: expected one of the "
+            f"preprocessor's category_ids, {', '.join(map(str, ids))}"
+        )
     return dataclasses.replace(numbered, category_ids=ids, class_names=numbered.class_names[: len(ids)])
 
 

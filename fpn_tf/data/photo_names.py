@@ -1,11 +1,13 @@
 """The names under which a folder has the photos of an export."""
 
+import collections
 import os
 import pathlib
 from urllib.parse import unquote
 
 from fpn_tf.files import path_in
 
+MANY = 1000  # photos in a folder: it is listed once, where fewer are looked up one by one
 # Exports quote names as addresses, with backslashes, with folders of another machine, or with a prefix
 # (Label Studio's 1a2b3c4d-photo.jpg).
 FORMS = (
@@ -25,21 +27,49 @@ def names_on_disk(folder, names):
     Args:
         folder: pathlib.Path.
         names: texts, an export's.
+
+    Returns:
+        (texts, whether each is a file in the folder: list of bool).
     """
-    best, most = list(names), _count(folder, names)
+    best, are_best = list(names), are_files(folder, names)
     for form in FORMS[1:]:
-        if most == len(names):
+        if all(are_best):
             break
         others = [form(name) for name in names]
-        count = _count(folder, others)
-        if count > most:
-            best, most = others, count
-    return best
+        are_others = are_files(folder, others)
+        if sum(are_others) > sum(are_best):
+            best, are_best = others, are_others
+    return best, are_best
+
+
+def are_files(folder, names):
+    """Whether each name is that of a file in a folder, a list of bool.
+
+    Args:
+        folder: pathlib.Path.
+        names: texts, relative paths.
+    """
+    places = [name.rpartition("/") for name in names]
+    counts = collections.Counter(inner for inner, _, _ in places)
+    listed = {inner: _files_in(path_in(folder, inner)) for inner, count in counts.items() if count >= MANY}
+    return [
+        last in listed.get(inner, ()) or _is_file(folder, name)
+        for name, (inner, _, last) in zip(names, places)
+    ]
+
+
+def _files_in(folder):
+    """The set of names of the files in a folder; empty where it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except (OSError, ValueError):
+        return set()
+
+
+def _is_file(folder, name):
+    return bool(name) and os.path.isfile(path_in(folder, name))
 
 
 def _last(name):
     return pathlib.PurePosixPath(name.replace("\\", "/")).name
-
-
-def _count(folder, names):
-    return sum(bool(name) and os.path.isfile(path_in(folder, name)) for name in names)

@@ -1,15 +1,15 @@
 """`tf.data` pipelines: a plan's batches, read in parallel and in order."""
 
+import dataclasses
 import itertools
 import os
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from fpn_tf.data import plan as plans
 from fpn_tf.data import proposals_file, segments
-from fpn_tf.data.dataset import NO_FIELDS
+from fpn_tf.data.records import NO_FIELDS
 from fpn_tf.errors import DataError
 
 X_KEYS = ("images", "image_sizes", "proposal_boxes", "proposal_valid")
@@ -43,14 +43,15 @@ def open_dataset(data, split, truth_fields=NO_FIELDS):
         from fpn_tf.data import coco_folder
         from fpn_tf.data.formats.folder import open_folder
 
-        contents = open_folder(data.folder, split, data.format, data.holdout, data.class_names)
-        logging.warning(contents.remark)
-        dataset = coco_folder.dataset_of(contents.coco, contents.images, contents.source, truth_fields)
+        further = coco_folder.further_of(truth_fields, data.segments)
+        contents = open_folder(data.folder, split, data.format, data.holdout, data.class_names, further)
+        dataset = coco_folder.dataset_of(contents.columns, contents.images, contents.source, truth_fields)
+        dataset = dataclasses.replace(dataset, notes=(contents.remark,))
     elif getattr(data, f"{split}_annotations"):
         from fpn_tf.data import coco_folder
 
         dataset = coco_folder.load(
-            data.path(f"{split}_annotations"), data.path(f"{split}_images"), truth_fields
+            data.path(f"{split}_annotations"), data.path(f"{split}_images"), truth_fields, data.segments
         )
     elif data.tfds_name:
         from fpn_tf.data import tfds_source
@@ -88,18 +89,18 @@ def training_batches(loader, data, batch_size, seed, first_step=0, replicas=1, l
     """
     steps = plans.training_plan(loader.dataset.records, data, batch_size, seed, first_step)
     parts = itertools.chain.from_iterable(plans.split(plan, replicas)[local_replicas] for plan in steps)
-    x_keys, y_keys = _x_keys(loader.dataset), Y_KEYS + (SEGMENT_KEYS if data.segments else ())
-    y_keys += tuple(loader.dataset.truth_fields)
+    x_keys, y_keys = _x_keys(loader.dataset), _y_keys(loader.dataset, data)
     keys = tuple(dict.fromkeys(x_keys + y_keys))
     batches = _read(parts, loader.training_batch, _specs(keys, loader), batch_size // replicas, data)
     return batches.map(lambda b: ({k: b[k] for k in x_keys}, {k: b[k] for k in y_keys}))
 
 
 def evaluation_batches(loader, data, batch_size, replicas=1, local_replicas=slice(None)):
-    """Every image of the data set once: dicts of x's keys and `indices` into the records.
+    """Every image of the data set once: dicts of x's and y's keys and `indices` into the records.
 
-    An element may hold fewer images than `batch_size`, never none: a replica that is left without a
-    readable image gets a blank one of index -1.
+    x and y are those of `training_batches`; an image's `sample_seeds` are its index. An element may hold
+    fewer images than `batch_size`, never none: a replica that is left without a readable image gets a
+    blank one of index -1.
 
     Args:
         loader: Loader.
@@ -113,12 +114,22 @@ def evaluation_batches(loader, data, batch_size, replicas=1, local_replicas=slic
     parts += [blank] * (-len(parts) % replicas)
     rounds = (parts[i : i + replicas][local_replicas] for i in range(0, len(parts), replicas))
     chosen = list(itertools.chain.from_iterable(rounds))
-    specs = _specs((*_x_keys(loader.dataset), "indices"), loader)
+    keys = (*_x_keys(loader.dataset), *_y_keys(loader.dataset, data), "indices")
+    specs = _specs(tuple(dict.fromkeys(keys)), loader)
     return _read(chosen, loader.evaluation_batch, specs, None, data)
 
 
 def _x_keys(dataset):
     return X_KEYS if dataset.has_proposals else X_KEYS[:2]
+
+
+def _y_keys(dataset, data):
+    return Y_KEYS + (SEGMENT_KEYS if data.segments else ()) + tuple(dataset.truth_fields)
+
+
+def truth_keys(truth_fields, batch):
+    """The keys of y that a batch of `evaluation_batches` has, for a model with some `truth_fields`."""
+    return [key for key in (*Y_KEYS, *SEGMENT_KEYS, *truth_fields) if key in batch]
 
 
 def _specs(keys, loader):

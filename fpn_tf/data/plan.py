@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fpn_tf import photos
+from fpn_tf.data.records import distinct_sizes, in_columns
 from fpn_tf.errors import DataError
 from fpn_tf.preprocessing import Preprocessor
 
@@ -61,13 +62,13 @@ def canvas_for(size, data, canvases):
 
 
 def usable_indices(records, data):
-    """Indices of the records to train on: those with boxes, or all with `data.keep_empty`.
+    """Indices [n] of the records to train on: those with boxes, or all with `data.keep_empty`.
 
     Raises:
         DataError: no record is usable.
     """
-    usable = [i for i, record in enumerate(records) if data.keep_empty or len(record.boxes)]
-    if not usable:
+    usable = np.flatnonzero(data.keep_empty | (in_columns(records).counts > 0))
+    if not len(usable):
         raise DataError(f"none of the {len(records)} training photos has a box; expected at least one")
     return usable
 
@@ -84,12 +85,14 @@ def training_plan(records, data, batch_size, seed, first_step=0):
     """
     canvases = training_canvases(data)
     usable = usable_indices(records, data)
-    canvas_of = {i: canvas_for(records[i].size, data, canvases) for i in usable}
+    sizes, which = distinct_sizes(in_columns(records).sizes[usable])
+    canvas_of_size = [canvas_for(size, data, canvases) for size in sizes]
+    canvas_of = dict(zip(usable.tolist(), (canvas_of_size[i] for i in which.tolist())))
     waiting = {canvas: [] for canvas in canvases}
     step, epoch = 0, 0
     while True:
         order = np.random.default_rng([seed, ORDER_STREAM, epoch]).permutation(usable)
-        for index in order:
+        for index in order.tolist():
             pending = waiting[canvas_of[index]]
             pending.append(index)
             if len(pending) == batch_size:
@@ -128,9 +131,10 @@ def evaluation_plan(records, data, batch_size):
         A list of BatchPlan; the last of a canvas may be smaller than `batch_size`.
     """
     by_canvas, preprocessor = {}, preprocessor_of(data)
-    for index, record in enumerate(records):
-        canvas = preprocessor.canvas_size(preprocessor.shown_size(record.size))
-        by_canvas.setdefault(canvas, []).append(index)
+    sizes, which = distinct_sizes(in_columns(records).sizes)
+    canvases = [preprocessor.canvas_size(preprocessor.shown_size(size)) for size in sizes]
+    for index, size in enumerate(which.tolist()):
+        by_canvas.setdefault(canvases[size], []).append(index)
     plans = []
     for canvas, indices in sorted(by_canvas.items()):
         for start in range(0, len(indices), batch_size):

@@ -68,13 +68,12 @@ def attach(dataset, path, limit):
         DataError: the file is no such file, or lacks an image.
     """
     proposals_of = read(path)
-    missing = [record.image_id for record in dataset.records if record.image_id not in proposals_of]
+    image_ids = dataset.records.image_ids.tolist()
+    missing = [image_id for image_id in image_ids if image_id not in proposals_of]
     if missing:
         raise DataError(
-            f"{path}: has no proposals for {len(missing)} of {len(dataset.records)} images, such as "
+            f"{path}: has no proposals for {len(missing)} of {len(image_ids)} images, such as "
             f"{missing[0]}; expected the file made from these annotations"
         )
-    records = [
-        record._replace(proposals=proposals_of[record.image_id][0][:limit]) for record in dataset.records
-    ]
-    return dataclasses.replace(dataset, records=records)
+    proposals = [proposals_of[image_id][0][:limit] for image_id in image_ids]
+    return dataclasses.replace(dataset, records=dataclasses.replace(dataset.records, proposals=proposals))

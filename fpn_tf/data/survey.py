@@ -51,15 +51,15 @@ def survey_of(dataset, config):
         config: Config.
     """
     records = dataset.records
-    classes = np.concatenate([r.classes for r in records])
+    classes = records.classes
     per_class = np.bincount(classes, minlength=len(dataset.class_names) + 1)[1:].tolist()
-    sizes = np.asarray([r.size for r in records], float)
+    sizes = records.sizes.astype(float)
     boxes, _ = shown_boxes(records, config.data)
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     return Survey(
         photos=len(records),
         boxes=len(classes),
-        crowd_regions=sum(bool(a.get("iscrowd")) for a in dataset.coco["annotations"]),
+        crowd_regions=int(np.sum(dataset.columns.crowds & dataset.has_area)),
         class_counts=dict(zip(dataset.class_labels, per_class)),
         photo_sides=_histogram(sizes.max(axis=1), PHOTO_BINS),
         photo_aspects=_histogram(sizes[:, 1] / sizes[:, 0], ASPECT_BINS),

@@ -8,7 +8,8 @@ import tensorflow_datasets as tfds
 
 from fpn_tf import coco_classes, photos
 from fpn_tf.data import shapes  # noqa: F401  (registers the builder)
-from fpn_tf.data.dataset import NO_FIELDS, from_coco_dict
+from fpn_tf.data.dataset import from_coco_dict
+from fpn_tf.data.records import NO_FIELDS
 from fpn_tf.errors import DataError
 
 COCO_CATEGORY_IDS = tuple(coco_classes.NAMES)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fpn_tf.data.dataset import NO_FIELDS
+from fpn_tf.data.records import NO_FIELDS
 
 
 class Example(NamedTuple):

@@ -4,7 +4,9 @@ from typing import Any
 
 import keras
 
+from fpn_tf.config import SCORERS
 from fpn_tf.evaluation.api import open_scored, score
+from fpn_tf.evaluation.scorers import check_scorer
 from fpn_tf.structures import FilePath
 
 
@@ -17,8 +19,10 @@ class CocoMetrics(keras.callbacks.Callback):
     Args:
         annotations: path of a COCO-format JSON file.
         images: folder that holds each image's `file_name`.
+        scorer: as `fpn_tf.evaluate` takes it.
 
     Raises:
+        ConfigError: the scorer is not installed.
         DataError: when training begins: as `fpn_tf.evaluate`.
 
     Example:
@@ -27,9 +31,10 @@ class CocoMetrics(keras.callbacks.Callback):
     >>> callbacks = [fpn_tf.CocoMetrics("val.json", "photos"), stopping]  # of model.fit
     """
 
-    def __init__(self, annotations: FilePath, images: FilePath):
+    def __init__(self, annotations: FilePath, images: FilePath, scorer: str = SCORERS[0]):
         super().__init__()
-        self.annotations, self.images = annotations, images
+        check_scorer(scorer, "scorer")
+        self.annotations, self.images, self.scorer = annotations, images, scorer
         self.dataset: Any = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -38,6 +43,6 @@ class CocoMetrics(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is None:
             return
-        metrics = score(self.model, self.dataset)
+        metrics = score(self.model, self.dataset, self.scorer)
         logs |= {name: value for name, value in metrics.items() if name != "per_class"}
         logs |= {f"AP/{name}": value for name, value in metrics.get("per_class", {}).items()}

@@ -1,12 +1,8 @@
-"""COCO average precision, by pycocotools."""
+"""COCO average precision."""
 
-import contextlib
-import io
-
-from pycocotools.cocoeval import COCOeval
-
+from fpn_tf.config import SCORERS
 from fpn_tf.data.dataset import class_labels
-from fpn_tf.evaluation.numbering import indexed_pair
+from fpn_tf.evaluation.scorers import accumulated
 
 LIMITS = [1, 10, 100]  # detections of each class in a photo, of AR1, AR10 and all other METRICS
 METRICS = (
@@ -25,7 +21,7 @@ METRICS = (
 )
 
 
-def evaluate(coco, detections, image_ids=None, limit=LIMITS[-1]):
+def evaluate(coco, detections, image_ids=None, limit=LIMITS[-1], scorer=SCORERS[0]):
     """Scores detections against ground truth.
 
     Args:
@@ -35,22 +31,22 @@ def evaluate(coco, detections, image_ids=None, limit=LIMITS[-1]):
         image_ids: the images to score; None for all.
         limit: the most detections of a photo. COCO's metrics count the best 100 of each class in a
             photo; where more are allowed, two further ones count as many.
+        scorer: the library that does it, see `fpn_tf.evaluation.scorers`.
 
     Returns:
         dict of the 12 METRICS, floats, -1 without an object to score by; above 100 of
         `further_metrics(limit)`; and `per_class`: class name -> AP; names that several classes have
         tell the id, "name (id 3)".
     """
-    scorer = _scored(coco, detections, image_ids, sorted({*LIMITS, max(limit, LIMITS[-1])}))
-    metrics = {name: float(value) for name, value in zip(METRICS, scorer.stats)}
-    # precision: [IoU thresholds, recalls, classes, areas, limits on detections], recall: no recalls
-    precision, recall = scorer.eval["precision"][:, :, :, 0], scorer.eval["recall"][:, :, 0]
+    limits = sorted({*LIMITS, max(limit, LIMITS[-1])})
+    precision, recall = accumulated(scorer, coco, detections, image_ids, maxDets=limits)
+    metrics = dict(zip(METRICS, map(_mean, _parts(precision, recall))))
     if limit > LIMITS[-1]:
-        further = _mean(precision[..., -1]), _mean(recall[..., -1])
+        further = _mean(precision[..., 0, -1]), _mean(recall[..., 0, -1])
         metrics |= dict(zip(further_metrics(limit), further))
     names, ids = ([category[key] for category in coco["categories"]] for key in ("name", "id"))
     metrics["per_class"] = {
-        label: _mean(precision[:, :, sorted(ids).index(category), LIMITS.index(100)])
+        label: _mean(precision[:, :, sorted(ids).index(category), 0, LIMITS.index(100)])
         for label, category in zip(class_labels(names, ids), ids)
     }
     return metrics
@@ -72,15 +68,14 @@ def limit_note(limit, source):
     )
 
 
-def _scored(coco, detections, image_ids, limits):
-    """A COCOeval that has done its work."""
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
-        scorer = COCOeval(*indexed_pair(coco, detections, image_ids), "bbox")
-        scorer.params.maxDets = limits
-        scorer.evaluate()
-        scorer.accumulate()
-        scorer.summarize()
-    return scorer
+def _parts(precision, recall):
+    """What each of METRICS is the mean of; see `fpn_tf.evaluation.scorers.accumulated`."""
+    precision_at_100, recall_at_100 = (values[..., LIMITS.index(100)] for values in (precision, recall))
+    whole = precision_at_100[..., 0]
+    yield from (whole, whole[0], whole[5])  # IoU 0.5, 0.55 .. 0.95
+    yield from (precision_at_100[..., size] for size in (1, 2, 3))
+    yield from (recall[..., 0, number] for number in range(len(LIMITS)))
+    yield from (recall_at_100[..., size] for size in (1, 2, 3))
 
 
 def _mean(values):

@@ -12,6 +12,7 @@ from fpn_tf import files
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import evaluation_batches
 from fpn_tf.errors import DataError
+from fpn_tf.evaluation.held_out_losses import losses_of, mean_losses
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.geometry.selection import nms
 from fpn_tf.structures import Detections
@@ -31,29 +32,59 @@ def make_detector(model, dataset, config, cluster):
         Detections} of all readable images, at every scale of `eval.short_sides`, merged.
         `on_batch` is called with the number of images done. It raises DataError where no image is readable.
     """
+    run = _on_all_scales(_detection_step, model, dataset, config, cluster)
+    return lambda on_batch=_ignored: run(on_batch)[0]
+
+
+def make_examiner(model, dataset, config, cluster):
+    """As `make_detector`, with the losses: for the evaluations of a run.
+
+    Args:
+        model, config, cluster: see there.
+        dataset: Dataset in the model's classes, with its `truth_fields`.
+
+    Returns:
+        A function `examine(on_batch)` that gives ({index: Detections}, {name: loss}): means over all
+        readable images and scales, `total_loss` among them; see `fpn_tf.evaluation.held_out_losses`.
+    """
+    run = _on_all_scales(_examination_step, model, dataset, config, cluster)
+
+    def examine(on_batch=_ignored):
+        detections, losses = run(on_batch)
+        return detections, mean_losses(losses)
+
+    return examine
+
+
+def _ignored(count):
+    """What is called after a batch where nobody asks."""
+
+
+def _on_all_scales(step_of, model, dataset, config, cluster):
+    """A function of `on_batch` that gives ({index: Detections}, [BatchLosses or () of every batch])."""
     scales = [(Loader(dataset, data), data) for data in scales_of(config)]
     sharing = config.eval.batch_size, cluster.replicas, cluster.local_replicas
 
     def batches_of(loader, data):
         return cluster.distribute(evaluation_batches(loader, data, *sharing))
 
-    step = cluster.gathered(functools.partial(_detection_step, model), batches_of(*scales[0]).element_spec)
+    step = cluster.gathered(functools.partial(step_of, model), batches_of(*scales[0]).element_spec)
 
-    def detect(on_batch=lambda count: None):
+    def run(on_batch):
         def report(scale, count):
             on_batch((scale * len(dataset.records) + count) // len(scales))
 
-        of_scales = []
+        of_scales, losses = [], []
         for number, (loader, data) in enumerate(scales):
             with reading_errors(loader), cluster.lost_worker:
                 results = map(step, batches_of(loader, data))
                 on_scale = functools.partial(report, number)
-                of_scales.append(_by_record(results, model, dataset.records, on_scale))
+                of_scales.append(_by_record(results, model, dataset.records, on_scale, losses))
         if not any(of_scales):
             raise DataError(none_readable(len(dataset.records), scales[0][0].bad))
-        return _merged_by_record(of_scales, model)
+        return _merged_by_record(of_scales, model), losses
 
-    return detect
+    return run
 
 
 def none_readable(count, bad):
@@ -68,19 +99,36 @@ def none_readable(count, bad):
 
 
 def _detection_step(model, batch):
-    """A batch of `evaluation_batches` -> (indices [B], image_sizes [B, 2], BatchDetections).
+    """A batch of `evaluation_batches` -> (indices [B], image_sizes [B, 2], BatchDetections, ())."""
+    return _sendable(batch, model(_inputs(model, batch)), ())
 
-    `valid` is int32: workers can send each other numbers, no booleans.
-    """
-    detections = model({key: batch[key] for key in model.x_spec()})
+
+def _examination_step(model, batch):
+    """As `_detection_step`, with BatchLosses. Both are made of one forward pass."""
+    inputs = _inputs(model, batch)
+    outputs = model.propose(inputs, training=False)
+    losses = losses_of(model, batch, outputs, KINDS[model.kind].has_classes)
+    return _sendable(batch, model.detections(outputs, inputs), losses)
+
+
+def _inputs(model, batch):
+    return {key: batch[key] for key in model.x_spec()}
+
+
+def _sendable(batch, detections, losses):
+    """The results of a step. `valid` is int32: workers can send each other numbers, no booleans."""
     detections = detections._replace(valid=ops.cast(detections.valid, "int32"))
-    return batch["indices"], batch["image_sizes"], detections
+    return batch["indices"], batch["image_sizes"], detections, losses
 
 
-def _by_record(results, model, records, on_batch):
-    """The results of `_detection_step`, batch by batch -> {index into records: Detections of that photo}."""
+def _by_record(results, model, records, on_batch, losses):
+    """The results of a step, batch by batch -> {index into records: Detections of that photo}.
+
+    What follows them is appended to the list `losses`.
+    """
     detections = {}
-    for indices, shown_sizes, batch in results:
+    for indices, shown_sizes, batch, of_batch in results:
+        losses.append(of_batch)
         batch = batch._replace(valid=batch.valid > 0)
         for row, index in enumerate(indices.tolist()):
             if index >= 0:  # or a blank image
@@ -164,7 +212,8 @@ def score(dataset, detections, config):
         record = dataset.records[index]
         ids.append(record.image_id)
         results += kind.results(record.image_id, of_photo, record.size)
-    return kind.score(dataset.coco, results, ids, config.eval.max_detections), results
+    settings = config.eval
+    return kind.score(dataset.coco, results, ids, settings.max_detections, settings.scorer), results
 
 
 def write(model_dir, metrics, results, step, seconds):

@@ -12,11 +12,13 @@ from fpn_tf.data.categories import (
     unknown_note,
     used_ids,
 )
+from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import DataError
 from fpn_tf.evaluation.coco import limit_note
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.evaluation.numbering import notes_on_boxes
 from fpn_tf.evaluation.result_file import read_truth
+from fpn_tf.evaluation.scorers import check_scorer
 
 
 def as_scored(dataset, config):
@@ -35,7 +37,9 @@ def as_scored(dataset, config):
     Raises:
         DataError: classes that cannot be matched with the model's, or official annotations that are
             wrong or do not have the data set's images.
+        ConfigError: `eval.scorer` is not installed.
     """
+    check_scorer(config.eval.scorer, "eval.scorer")
     data, official = config.data, config.eval.annotations
     key = next(key for key in ("folder", "eval_annotations", "tfds_name") if getattr(data, key))
     source = f"data.{key}={getattr(data, key)}"
@@ -43,7 +47,7 @@ def as_scored(dataset, config):
     notes = []
     if KINDS[config.model.kind].has_classes:
         known = known_by(data.category_ids, data.class_names, config.model.num_classes)
-        matching = matched(known, categories_of(dataset), used_ids(dataset.coco), source)
+        matching = matched(known, categories_of(dataset), dataset.used_ids, source)
         dataset = in_classes_of(dataset, known, matching.ids)
         notes += matching.notes
         if truth:
@@ -56,9 +60,27 @@ def as_scored(dataset, config):
             limit_note(config.eval.max_detections, "eval.max_detections"),
         ]
     if truth:
-        dataset = dataclasses.replace(dataset, coco=truth)
+        dataset = dataclasses.replace(dataset, official=truth)
         notes += notes_on_boxes(truth, f"eval.annotations={official}")
     return dataset, [note for note in notes if note]
+
+
+def with_truth_fields(dataset, config, fields):
+    """The Dataset of `as_scored` with further fields of its annotations, by which a model's heads learn.
+
+    Args:
+        dataset: Dataset.
+        config: Config that it was opened with.
+        fields: name -> TruthField.
+
+    Raises:
+        DataError: an annotation lacks one of them.
+    """
+    if not fields:
+        return dataset
+    read = open_dataset(config.data, "eval", fields)
+    records = dataclasses.replace(dataset.records, fields=read.records.fields)
+    return dataclasses.replace(dataset, records=records, truth_fields=fields)
 
 
 def _official_truth(path, dataset, needs_segments):

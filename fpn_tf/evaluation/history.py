@@ -6,6 +6,7 @@ import math
 from fpn_tf.evaluation.coco import METRICS
 
 SCORES = METRICS[:3]  # AP, AP50, AP75
+HELD_OUT = "held_out_losses"  # of an evaluation: {name: loss}
 MOST_CLASSES = 5  # beyond, AP per class is no curve to look at
 
 
@@ -27,21 +28,26 @@ def curves_of(lines):
 
     Args:
         lines: dicts of `step` and numbers by name; of two at one step the later one counts. AP per
-            class stands under `per_class`, a dict. What is no number, not finite or COCO's -1 is
-            left out.
+            class stands under `per_class`, a dict, losses on held-out photos under HELD_OUT. What is
+            no number, not finite or COCO's -1 is left out.
 
     Returns:
-        (losses, scores), each {name: (steps, values)}.
+        (losses, losses on held-out photos, scores), each {name: (steps, values)}.
     """
-    losses, scores = {}, {}
+    losses, held_out, scores = {}, {}, {}
     for line in lines:
-        per_class = line.get("per_class")
-        of_classes = per_class if isinstance(per_class, dict) and len(per_class) <= MOST_CLASSES else {}
+        of_classes = _dict_of(line, "per_class")
+        of_classes = of_classes if len(of_classes) <= MOST_CLASSES else {}
         at_step = {name: value for name, value in line.items() if name in SCORES}
         at_step |= {f"AP of {name}": value for name, value in of_classes.items()}
         _add(scores, line["step"], at_step)
         _add(losses, line["step"], {name: value for name, value in line.items() if name.endswith("_loss")})
-    return _sorted(losses), _sorted(scores)
+        _add(held_out, line["step"], _dict_of(line, HELD_OUT))
+    return _sorted(losses), _sorted(held_out), _sorted(scores)
+
+
+def _dict_of(line, key):
+    return line[key] if isinstance(line.get(key), dict) else {}
 
 
 def _add(curves, step, values):

@@ -20,7 +20,7 @@ def _comparison_without_classes(photo, detections, record):
 
 def _recall(evaluate):
     """A scorer of proposals, which counts to limits of its own."""
-    return lambda coco, results, image_ids, limit: evaluate(coco, results, image_ids)
+    return lambda coco, results, image_ids, limit, scorer: evaluate(coco, results, image_ids, scorer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +28,13 @@ class Kind:
     """What is particular to a kind of model once it is built."""
 
     metric: str  # that chooses the best checkpoint
-    score: Callable  # (coco dict, results, image ids, most detections of a photo) -> metrics
+    score: Callable  # (coco dict, results, image ids, most detections of a photo, scorer) -> metrics
     results: Callable = coco.as_results  # (image id, Detections, photo size) -> COCO result dicts
     draw: Callable = visualize.draw_comparison  # (photo, Detections, Record) -> PIL.Image
     has_classes: bool = True  # or knows one alone, `object`
     is_served: bool = True  # exported and run on photos alone
     merges_scales: bool = True  # whether what it detects at several scales can be merged
+    scores_segments: bool = False  # whether its score needs the ground truth's segmentations
 
 
 KINDS = {
@@ -48,6 +49,7 @@ KINDS = {
         has_classes=False,
         is_served=False,
         merges_scales=False,
+        scores_segments=True,
     ),
 }
 

@@ -3,14 +3,12 @@
 What is drawn of it, curves, kinds of error, tables, is made in `curves` and `faults`.
 """
 
-import contextlib
-import io
 from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_masks
 
-from fpn_tf.evaluation.numbering import indexed_pair
+from fpn_tf.evaluation.numbering import numbered_pair
 
 MATCH_IOU = 0.5
 LIMIT = 100  # detections of a class in a photo that count, as in COCO's AP
@@ -56,8 +54,7 @@ def match(coco, results, image_ids=None):
         (Objects, Matches). Boxes without area, and detections beyond the best 100 of a class in a
         photo, are not among them.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
-        truth, detections = (each.dataset["annotations"] for each in indexed_pair(coco, results, image_ids))
+    truth, detections = (each["annotations"] for each in numbered_pair(coco, results, image_ids))
     photos, classes, boxes = _columns(truth)
     are_crowds = np.asarray([a["iscrowd"] for a in truth], bool)
     areas = np.asarray([a["area"] for a in truth], float)
@@ -67,7 +64,7 @@ def match(coco, results, image_ids=None):
 
 
 def _columns(annotations):
-    """pycocotools' annotations -> photos [N], classes [N], boxes [N, 4]."""
+    """Annotations of `numbered_pair` -> photos [N], classes [N], boxes [N, 4]."""
     photos = np.asarray([a["image_id"] for a in annotations], int) - 1
     classes = np.asarray([a["category_id"] for a in annotations], int) - 1
     return photos, classes, np.asarray([a["bbox"] for a in annotations], float).reshape(-1, 4)

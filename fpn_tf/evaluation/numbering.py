@@ -1,20 +1,19 @@
-"""Ground truth and detections as pycocotools takes them: numbered anew, without boxes that have no area.
+"""Ground truth and detections as a scorer takes them: numbered anew, without boxes that have no area.
 
 The ids in a file are its own affair. pycocotools takes an annotation of id 0 for "no match", writes
-into the dicts that it is given, and some of its versions want more in a file than they need; it is
-given copies of what it reads and no more.
+into the dicts that it is given, and some of its versions want more in a file than they need; a scorer
+is given copies of what it reads and no more.
 """
 
 from pycocotools import mask as coco_masks
-from pycocotools.coco import COCO
 
 from fpn_tf.data.dataset import clipped_corners, have_area
 
 
-def indexed_pair(coco, results, image_ids=None, overlap="bbox"):
-    """Ground truth and detections as pycocotools' objects.
+def numbered_pair(coco, results, image_ids=None, overlap="bbox"):
+    """Ground truth and detections of the images to score, as two COCO dicts.
 
-    Images and categories are numbered 1, 2, ... in the order of their ids, by which pycocotools ranks
+    Images and categories are numbered 1, 2, ... in the order of their ids, by which a scorer ranks
     equal scores; annotations and detections in their own. Boxes `without_area` are left out, and with
     each of them the detections that equal it.
 
@@ -26,7 +25,8 @@ def indexed_pair(coco, results, image_ids=None, overlap="bbox"):
         overlap: "bbox", or "segm" for segments.
 
     Returns:
-        (COCO, COCO). It prints as it goes.
+        (ground truth, detections). Every annotation has an `area`, and `iscrowd` as 0 or 1; detections
+        have a `score`.
     """
     chosen = {image["id"] for image in coco["images"]}
     chosen = chosen if image_ids is None else chosen & set(image_ids)
@@ -56,11 +56,11 @@ def indexed_pair(coco, results, image_ids=None, overlap="bbox"):
         for number, r in enumerate(results, start=1)
         if r["image_id"] in chosen and r["category_id"] in category_numbers and _place(r) not in excluded
     ]
-    truth = {
-        "images": [image | {"id": image_numbers[image["id"]]} for image in images],
-        "categories": [{"id": number} for number in category_numbers.values()],
+    shared = {
+        "images": [_sizes(image) | {"id": image_numbers[image["id"]]} for image in images],
+        "categories": [{"id": number, "name": str(number)} for number in category_numbers.values()],
     }
-    return _indexed(truth | {"annotations": annotations}), _indexed(truth | {"annotations": detections})
+    return shared | {"annotations": annotations}, shared | {"annotations": detections}
 
 
 def without_area(coco):
@@ -90,6 +90,11 @@ def _numbers(entries):
     return {key: number for number, key in enumerate(sorted(entry["id"] for entry in entries), start=1)}
 
 
+def _sizes(image):
+    """The sizes that an image has: segments are drawn by them."""
+    return {key: image[key] for key in ("width", "height") if image.get(key)}
+
+
 def _place(entry):
     """An annotation's or a detection's (image id, x, y, width, height)."""
     return entry["image_id"], *entry["bbox"]
@@ -111,11 +116,3 @@ def _detected_area(result, overlap):
     if overlap == "segm":
         return float(coco_masks.area(result["segmentation"]))
     return result["bbox"][2] * result["bbox"][3]
-
-
-def _indexed(values):
-    """A COCO dict as pycocotools' object."""
-    coco = COCO()
-    coco.dataset = values
-    coco.createIndex()
-    return coco

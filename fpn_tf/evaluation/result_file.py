@@ -4,11 +4,13 @@ import collections
 from typing import NamedTuple
 
 from fpn_tf import files
+from fpn_tf.config import SCORERS
 from fpn_tf.data.categories import in_words
 from fpn_tf.data.coco_folder import SHOWN, check, check_lists, is_box, is_number, shown
 from fpn_tf.errors import DataError
 from fpn_tf.evaluation import coco
 from fpn_tf.evaluation.numbering import notes_on_boxes
+from fpn_tf.evaluation.scorers import check_scorer
 
 
 class ScoredFiles(NamedTuple):
@@ -20,26 +22,29 @@ class ScoredFiles(NamedTuple):
     results: list[dict]  # COCO results
 
 
-def score_files(detections, annotations):
+def score_files(detections, annotations, scorer=SCORERS[0]):
     """Scores a COCO result file against an annotation file.
 
     Args:
         detections: path of the result file.
         annotations: path of the annotation file.
+        scorer: the library that does it, see `fpn_tf.evaluation.scorers`.
 
     Returns:
         ScoredFiles; above 100 detections of a class in a photo all of them are counted, too.
 
     Raises:
         DataError: a file that is absent, no JSON or of another form.
+        ConfigError: no such scorer, or it is not installed.
     """
+    check_scorer(scorer, "eval.scorer")
     truth = read_truth(annotations)
     results = read_results(detections, truth, annotations)
     per_class = collections.Counter((result["image_id"], result["category_id"]) for result in results)
     limit = max(per_class.values(), default=0)
     notes = notes_on_boxes(truth, annotations)
     notes += [note for note in (coco.limit_note(limit, detections),) if note]
-    return ScoredFiles(coco.evaluate(truth, results, limit=limit), notes, truth, results)
+    return ScoredFiles(coco.evaluate(truth, results, None, limit, scorer), notes, truth, results)
 
 
 def read_truth(path):

@@ -12,7 +12,7 @@ from keras import ops
 
 from fpn_tf.geometry.boxes import box_area
 from fpn_tf.geometry.levels import check_rank, levels_of
-from fpn_tf.geometry.selection import gather_rows
+from fpn_tf.geometry.selection import gather_rows, sizes_of
 from fpn_tf.kernels.choice import plain_is_asked_for, replaceable
 from fpn_tf.structures import Array
 
@@ -193,13 +193,18 @@ def _neighbours(position, size):
 
 
 def _align_by_gather(pyramid, boxes, box_levels, output_size, sampling_ratio, aligned):
-    """`roi_align` with a fixed `sampling_ratio`, as one gather from all maps laid end to end."""
+    """`roi_align` with a fixed `sampling_ratio`, as one gather from all maps laid end to end.
+
+    In float32 at least: a GPU adds up the gradient's many rows of bfloat16 several times slower.
+    """
     levels = sorted(pyramid)
-    channels = pyramid[levels[0]].shape[-1]
+    sizes = [sizes_of(pyramid[k]) for k in levels]
+    dtype = pyramid[levels[0]].dtype
+    _, heights, widths, (channels, *_) = zip(*sizes)
     cells = ops.concatenate(
-        [ops.reshape(pyramid[k], [ops.shape(pyramid[k])[0], -1, channels]) for k in levels], axis=1
+        [ops.reshape(pyramid[k], [images, h * w, c]) for k, (images, h, w, c) in zip(levels, sizes)], axis=1
     )
-    heights, widths = ([ops.shape(pyramid[k])[axis] for k in levels] for axis in (1, 2))
+    cells = ops.cast(cells, keras.backend.result_type(dtype, "float32"))
     starts = [sum(h * w for h, w in zip(heights[:i], widths[:i])) for i in range(len(levels))]
 
     def of_box(values, dtype="int32"):
@@ -208,6 +213,7 @@ def _align_by_gather(pyramid, boxes, box_levels, output_size, sampling_ratio, al
         return ops.take(table, ops.cast(box_levels, "int32") - levels[0], axis=0)
 
     x1, y1, width, height = boxes_on_map(boxes, of_box([2.0**k for k in levels], "float32"), aligned)
+    images, rois = sizes_of(boxes)[:2]
     samples = output_size * sampling_ratio  # S along each side
     steps = (ops.arange(samples, dtype="float32") + 0.5) / samples
     rows = _neighbours(y1[..., None] + steps * height[..., None], of_box(heights)[..., None])
@@ -218,13 +224,13 @@ def _align_by_gather(pyramid, boxes, box_levels, output_size, sampling_ratio, al
     for y, y_weight in rows:
         for x, x_weight in columns:
             numbers = (start + y * row_length)[..., :, None] + x[..., None, :]  # [B, R, S, S]
-            values = gather_rows(cells, ops.reshape(numbers, [ops.shape(numbers)[0], -1]))
-            values = ops.reshape(values, [*ops.shape(numbers), channels])
+            values = gather_rows(cells, ops.reshape(numbers, [images, rois * samples**2]))
+            values = ops.reshape(values, [images, rois, samples, samples, channels])
             weights = y_weight[..., :, None, None] * x_weight[..., None, :, None]
-            sampled = sampled + values * ops.cast(weights, values.dtype)
+            sampled = sampled + values * weights
     # [B, R, S, S, C] -> [B, R, bins, k, bins, k, C] -> [B, R, bins, bins, C]
-    bins = [-1, ops.shape(boxes)[1], output_size, sampling_ratio, output_size, sampling_ratio, channels]
-    return ops.mean(ops.reshape(sampled, bins), axis=(3, 5))
+    bins = [-1, rois, output_size, sampling_ratio, output_size, sampling_ratio, channels]
+    return ops.cast(ops.mean(ops.reshape(sampled, bins), axis=(3, 5)), dtype)
 
 
 def _align_by_matrices(pyramid, boxes, box_levels, output_size, aligned):
@@ -248,13 +254,13 @@ def _align_by_matrices(pyramid, boxes, box_levels, output_size, aligned):
 def empty_pool(pyramid, boxes, output_size):
     """What is pooled for no boxes [B, 0, 4], which `ops.map` cannot pass through: [B, 0, S, S, C]."""
     feature = next(iter(pyramid.values()))
-    shape = (ops.shape(boxes)[0], 0, output_size, output_size, feature.shape[-1])
+    shape = (sizes_of(boxes)[0], 0, output_size, output_size, feature.shape[-1])
     return ops.zeros(shape, feature.dtype)
 
 
 def _align_image(feature, boxes, is_used, bins):
     """Map [H, W, C], boxes [R, 4] (x1, y1, width, height) in cells, is_used [R] -> [R, bins, bins, C]."""
-    height, width = ops.shape(feature)[:2]
+    height, width, _ = sizes_of(feature)
 
     def align_box(box_and_use):
         box, used = box_and_use

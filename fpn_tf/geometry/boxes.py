@@ -50,8 +50,8 @@ def clip_boxes(boxes, image_sizes):
         [B, ..., 4] float32 with x in 0..width and y in 0..height.
     """
     sizes = ops.cast(image_sizes, "float32")
+    limits = ops.tile(ops.flip(sizes, axis=1), [1, 2])  # (width, height, width, height)
     # [B, 4] -> [B, 1, ..., 4]
-    limits = ops.take(sizes, [1, 0, 1, 0], axis=1)
     limits = ops.reshape(limits, [-1] + [1] * (len(boxes.shape) - 2) + [4])
     return ops.minimum(ops.maximum(ops.cast(boxes, "float32"), 0), limits)
 

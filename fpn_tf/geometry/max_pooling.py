@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from fpn_tf.geometry.bilinear_pooling import Pooler, empty_pool
+from fpn_tf.geometry.selection import sizes_of
 from fpn_tf.kernels.choice import replaceable
 from fpn_tf.structures import Array
 
@@ -62,7 +63,7 @@ def roi_pool(pyramid, boxes, box_levels, output_size=7):
         return empty_pool(pyramid, boxes, output_size)
     pooled = 0.0
     for level, feature in pyramid.items():
-        bins = bins_on_map(boxes, 2.0**level, *ops.shape(feature)[1:3], output_size)  # [B, R, S] each
+        bins = bins_on_map(boxes, 2.0**level, *sizes_of(feature)[1:3], output_size)  # [B, R, S] each
         is_of_level = ops.cast(box_levels == level, feature.dtype)[..., None, None, None]
         pooled = pooled + is_of_level * ops.map(lambda image: _pool_image(*image), (feature, *bins))
     return pooled
@@ -83,7 +84,7 @@ def _pool_image(feature, top, bottom, left, right):
 
 def _maxima_of_lines(x, start, stop):
     """[N, M, C] -> [S, M, C], the maxima over the lines start..stop - 1, [S] each; -inf over none."""
-    line = ops.arange(ops.shape(x)[0], dtype="int32")
+    line = ops.arange(sizes_of(x)[0], dtype="int32")
     maxima = []
     for i in range(start.shape[0]):  # one after another: together they would be S times the map
         is_inside = (line >= start[i]) & (line < stop[i])

@@ -1,4 +1,4 @@
-"""Picking rows of a batch: by index, the best by score, the best that do not overlap, and at random.
+"""Rows of a batch: how many there are, and picked by index, the best by score, without overlap, at random.
 
 Noise is a pure function of integers, the same on every backend and device.
 """
@@ -11,12 +11,18 @@ from fpn_tf.kernels.choice import replaceable
 
 
 @replaceable
+def sizes_of(x):
+    """The sizes of a tensor's axes, whole numbers, or int32 scalars where a graph does not know them."""
+    return ops.shape(x)
+
+
+@replaceable
 def gather_rows(x, indices):
     """x [B, N, ...], indices [B, S] int32, none negative -> [B, S, ...]: row indices[b, s] of each x[b]."""
     x, indices = ops.convert_to_tensor(x), ops.convert_to_tensor(indices)
-    count = ops.shape(x)[1]
-    first = ops.arange(ops.shape(x)[0], dtype="int32")[:, None] * count
-    return ops.take(ops.reshape(x, [-1, *ops.shape(x)[2:]]), indices + first, axis=0)
+    images, count, *rest = sizes_of(x)
+    first = ops.arange(images, dtype="int32")[:, None] * count
+    return ops.take(ops.reshape(x, [-1, *rest]), indices + first, axis=0)
 
 
 def best_rows(scores, count):
@@ -30,7 +36,7 @@ def best_rows(scores, count):
         (values [B, count], indices [B, count] int32, exists [B, count] bool), falling; ties by
         lower index. Beyond N the values are the lowest float, the indices 0, `exists` False.
     """
-    total = ops.shape(scores)[1]
+    total = sizes_of(scores)[1]
     if scores.shape[1] is None or scores.shape[1] < count:
         scores = ops.pad(scores, [[0, 0], [0, count]], constant_values=-3e38)
     values, indices = ops.top_k(scores, count)
@@ -68,7 +74,7 @@ def nms(boxes, scores, valid, iou_threshold, max_output):
     def any_is_left(slot, alive, indices, kept):
         return ops.logical_and(slot < max_output, ops.any(alive))
 
-    nothing = ops.zeros([ops.shape(boxes)[0], max_output], "int32")
+    nothing = ops.zeros([sizes_of(boxes)[0], max_output], "int32")
     start = (ops.convert_to_tensor(0, "int32"), ops.cast(valid, "bool"), nothing, nothing > 0)
     _, _, indices, kept = ops.while_loop(any_is_left, take_best, start)
     return indices, kept
@@ -76,7 +82,7 @@ def nms(boxes, scores, valid, iou_threshold, max_output):
 
 def _is_at(index, boxes):
     """[B, N] bool, True at `index` [B] of each row of `boxes` [B, N, 4]."""
-    return ops.arange(ops.shape(boxes)[1], dtype="int32") == index[:, None]
+    return ops.arange(sizes_of(boxes)[1], dtype="int32") == index[:, None]
 
 
 def _mix(x):

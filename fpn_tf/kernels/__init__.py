@@ -3,6 +3,6 @@
 `with fpn_tf.kernels.plain():` turns all of them off, see `fpn_tf.kernels.choice`.
 """
 
-from fpn_tf.kernels.choice import plain, plain_is_asked_for
+from fpn_tf.kernels.choice import convolving_for, plain, plain_is_asked_for
 
-__all__ = ["plain", "plain_is_asked_for"]
+__all__ = ["convolving_for", "plain", "plain_is_asked_for"]

@@ -19,22 +19,25 @@ import keras
 
 ENVIRONMENT_VARIABLE = "FPN_TF_PLAIN_KERNELS"
 FEWEST_CHANNELS = 64  # that Winograd's transforms pay for
-KERNELS = {  # function -> {backend, or "any" for the others: module of fpn_tf.kernels that has it}
+KERNELS = {  # function -> {backend, else "gpu" where there is one, else "any": module of fpn_tf.kernels}
     "add": {"tensorflow": "tf_sums"},
     "add_bias": {"tensorflow": "tf_sums"},
     "conv3x3": {"tensorflow": "winograd"},
     "gather_rows": {"tensorflow": "tf_rows"},
     "momentum_step": {"tensorflow": "tf_sums"},
-    "nms": {"tensorflow": "tf_nms", "any": "chunked_nms"},
+    "nms": {"tensorflow": "tf_nms", "gpu": "batched_nms", "any": "chunked_nms"},
+    "norm_in_groups": {"tensorflow": "tf_norm"},
     "outputs_at_anchors": {"any": "sampled_cells"},
     "outputs_at_cells": {"any": "sampled_cells"},
     "roi_align": {"tensorflow": "tf_roi_align"},
     "roi_pool": {"tensorflow": "tf_roi_pool", "any": "pooling_tables"},
     "scaled": {"tensorflow": "tf_sums"},
+    "sizes_of": {"tensorflow": "tf_rows"},
     "with_decay": {"tensorflow": "tf_sums"},
 }
 
 _plain_blocks = 0  # how many `plain()` are open; of the process, for replicas run in threads of their own
+_platform = ""  # that convolutions are chosen for: "cpu", "any", or "": what is here
 
 
 @contextlib.contextmanager
@@ -49,6 +52,21 @@ def plain():
         yield
     finally:
         _plain_blocks -= 1
+
+
+@contextlib.contextmanager
+def convolving_for(platform):
+    """Has convolutions that are traced inside a `with` block chosen for another machine, in all threads.
+
+    Args:
+        platform: "cpu", or "any": by TensorFlow's own op, which every platform and version has.
+    """
+    global _platform
+    before, _platform = _platform, platform
+    try:
+        yield
+    finally:
+        _platform = before
 
 
 def plain_is_asked_for():
@@ -68,8 +86,7 @@ def chosen(name, *arguments):
     """
     if plain_is_asked_for():
         return None
-    modules = KERNELS[name]
-    module = modules.get(keras.config.backend(), modules.get("any"))
+    module = _module_of(KERNELS[name])
     if module is None or (name == "conv3x3" and not _winograd_is_faster(*arguments)):
         return None
     return getattr(importlib.import_module(f"fpn_tf.kernels.{module}"), name)
@@ -91,13 +108,31 @@ def replaceable(function):
 
 
 def gpu_is_there():
-    """Whether TensorFlow computes on a GPU."""
+    """Whether Keras' backend computes on a GPU."""
+    backend = keras.config.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.default_backend() == "gpu"
+    if backend == "torch":
+        import torch
+
+        return torch.cuda.is_available()
     import tensorflow as tf
 
     return bool(tf.config.list_logical_devices("GPU"))
 
 
+def _module_of(modules):
+    """The name of the module that has the kernel on this backend and device, of an entry of `KERNELS`."""
+    if keras.config.backend() in modules:
+        return modules[keras.config.backend()]
+    if "gpu" in modules and gpu_is_there():
+        return modules["gpu"]
+    return modules.get("any")
+
+
 def _winograd_is_faster(x, kernel):
     """For many channels in float32 on a CPU; on a GPU cuDNN chooses an algorithm itself."""
-    channels = min(kernel.shape[2:])
-    return channels >= FEWEST_CHANNELS and x.dtype == "float32" and not gpu_is_there()
+    is_on_cpu = _platform == "cpu" if _platform else not gpu_is_there()
+    return min(kernel.shape[2:]) >= FEWEST_CHANNELS and x.dtype == "float32" and is_on_cpu

@@ -6,7 +6,7 @@ nothing, where that of the whole maps costs as much as a fifth of the training s
 
 from keras import ops
 
-from fpn_tf.geometry.selection import gather_rows
+from fpn_tf.geometry.selection import gather_rows, sizes_of
 
 
 def outputs_at_anchors(head, pyramid, indices):
@@ -18,7 +18,7 @@ def outputs_at_anchors(head, pyramid, indices):
         is_inside = is_inside[:, 1:-1, 1:-1]
         windows = windows * is_inside  # the next convolution sees zeros outside of the map, too
     hidden = ops.relu(_on_whole_windows(head.convs[-1], windows))  # [B*S, C]
-    samples = ops.shape(indices)[1]
+    samples = sizes_of(indices)[1]
     # [B*S, A] -> [B, S, A] and [B*S, A*4] -> [B, S, A, 4]
     logits = ops.reshape(_on_whole_windows(head.objectness, hidden), [-1, samples, head.num_anchors])
     deltas = ops.reshape(_on_whole_windows(head.deltas, hidden), [-1, samples, head.num_anchors, 4])
@@ -31,7 +31,7 @@ def outputs_at_cells(head, pyramid, cells):
     """See `fpn_tf.models.heads.segment.outputs_at_cells`; equal up to rounding, to 1e-5 of the largest."""
     windows, _ = neighbourhoods(pyramid, cells, reach=head.window // 2)
     hidden = ops.relu(_convolve(head.hidden, windows))  # [B*S, 1, 1, units]
-    samples = ops.shape(cells)[1]
+    samples = sizes_of(cells)[1]
     scores = ops.reshape(head.score(hidden), [-1, samples])
     segments = ops.reshape(head.segment(hidden), [-1, samples, head.segment_size, head.segment_size])
     return ops.cast(scores, "float32"), ops.cast(segments, "float32")
@@ -49,12 +49,12 @@ def neighbourhoods(pyramid, cells, reach):
         (maps [B*S, D, D, C], 0 outside of the pyramid's map; inside [B*S, D, D, 1] in their
         dtype, 1 or 0), D = 2 * reach + 1.
     """
-    side = 2 * reach + 1
+    side, samples = 2 * reach + 1, sizes_of(cells)[1]
     cells_before, maps, inside = 0, 0, 0
     for feature in pyramid.values():
-        height, width, channels = ops.shape(feature)[1], ops.shape(feature)[2], feature.shape[-1]
+        _, height, width, channels = sizes_of(feature)
         numbers, is_inside = _numbers_around(cells - cells_before, height, width, reach)  # [B, S, D, D]
-        numbers = ops.reshape(numbers, [-1, ops.shape(cells)[1] * side**2])
+        numbers = ops.reshape(numbers, [-1, samples * side**2])
         values = gather_rows(ops.reshape(feature, [-1, height * width, channels]), numbers)
         is_inside = ops.cast(ops.reshape(is_inside, [-1, side, side, 1]), feature.dtype)
         maps = maps + ops.reshape(values, [-1, side, side, channels]) * is_inside

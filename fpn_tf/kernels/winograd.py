@@ -17,6 +17,8 @@ wider vectors make shorter sums. That is up to 7 times the error of a direct con
 import numpy as np
 import tensorflow as tf
 
+from fpn_tf.kernels.tf_functions import one_function
+
 ERROR = 3e-6  # of the root mean square
 POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
 TILE, WINDOW = 4, 6  # cells along a side
@@ -42,15 +44,6 @@ OF_WINDOWS, OF_KERNEL, OF_PRODUCTS = _transforms()
 MAP, KERNEL = tf.TensorSpec([None] * 4), tf.TensorSpec([3, 3, None, None])
 
 
-def one_function(*signature):
-    """A tf.function for all layers, which stays a function in their graphs.
-
-    To be traced and optimised once; and for memory: nothing in it runs before its inputs exist.
-    """
-    attributes = {"_noinline": True}
-    return tf.function(input_signature=signature, autograph=False, experimental_attributes=attributes)
-
-
 def conv3x3(x, kernel):
     """See `fpn_tf.models.conv_norm.conv3x3`; float32. Both gradients are by Winograd's algorithm, too.
 
@@ -64,7 +57,7 @@ def conv3x3(x, kernel):
 
 @tf.function(input_signature=[MAP, KERNEL], autograph=False)
 def _differentiable(x, kernel):
-    """`_convolve` with its gradient.
+    """`_winograd_convolve` with its gradient.
 
     A function for all layers, traced once: TensorFlow keeps every gradient that is registered, and with it
     all tensors of the graph that it was registered in.
@@ -75,13 +68,13 @@ def _differentiable(x, kernel):
         def gradient(upstream):
             return _map_gradient(upstream, kernel), _kernel_gradient(x, upstream)
 
-        return _convolve(x, kernel), gradient
+        return _winograd_convolve(x, kernel), gradient
 
     return convolve(x, kernel)
 
 
 @one_function(MAP, KERNEL)
-def _convolve(x, kernel):
+def _winograd_convolve(x, kernel):
     """[B, H, W, C] and [3, 3, C, C'] -> [B, H, W, C']."""
     channels, filters = tf.unstack(tf.shape(kernel)[2:])
     kernels = tf.reshape(tf.matmul(OF_KERNEL, tf.reshape(kernel, [9, -1])), [-1, channels, filters])
@@ -103,12 +96,12 @@ def _convolve(x, kernel):
 @one_function(MAP, KERNEL)
 def _map_gradient(upstream, kernel):
     """[B, H, W, C'] and [3, 3, C, C'] -> [B, H, W, C]: a convolution with the kernel turned around."""
-    return _convolve(upstream, tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2]))
+    return _winograd_convolve(upstream, tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2]))
 
 
 @one_function(MAP, MAP)
 def _kernel_gradient(x, upstream):
-    """[B, H, W, C] and [B, H, W, C'] -> [3, 3, C, C']: `_convolve` backwards, from products to the kernel."""
+    """[B, H, W, C] and [B, H, W, C'] -> [3, 3, C, C']: the convolution backwards, from products to the kernel."""
     channels, filters = tf.shape(x)[3], tf.shape(upstream)[3]
 
     def add_rows(total, rows):
@@ -122,6 +115,12 @@ def _kernel_gradient(x, upstream):
     of_transformed = tf.foldl(add_rows, _parts(x), nothing, parallel_iterations=1)
     of_kernel = tf.matmul(OF_KERNEL, tf.reshape(of_transformed, [WINDOW**2, -1]), transpose_a=True)
     return tf.reshape(of_kernel, [3, 3, channels, filters])
+
+
+def is_in(graph):
+    """Whether a graph convolves by Winograd's algorithm."""
+    name = _winograd_convolve.python_function.__name__
+    return any(name in function.signature.name for function in graph.as_graph_def().library.function)
 
 
 def _tiles(cells):

@@ -8,6 +8,7 @@ pass over the maps instead of two, in training as well.
 import keras
 from keras import ops
 
+from fpn_tf.geometry.selection import sizes_of
 from fpn_tf.kernels.choice import replaceable
 
 KINDS = ("frozen_bn", "sync_bn", "group_norm")
@@ -122,6 +123,10 @@ class ConvNorm(keras.layers.Layer):
             scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
             x = self._convolve(x, scaled(self.kernel, scale, x))
             x = add_bias(x, ops.cast(self.beta - self.moving_mean * scale, self.compute_dtype))
+        elif self.norm_kind == "group_norm":
+            norm = self.norm
+            x = self._convolve(x, self.kernel)
+            x = norm_in_groups(x, norm.gamma, norm.beta, norm.groups, self.epsilon)
         else:
             x = self.norm(self._convolve(x, self.kernel), training=training)
         return self.activation(x)
@@ -141,6 +146,26 @@ def conv3x3(x, kernel):
         kernel: [3, 3, C, C'], of x's dtype.
     """
     return ops.conv(x, kernel, padding="same", data_format="channels_last")
+
+
+@replaceable
+def norm_in_groups(x, gamma, beta, groups, epsilon):
+    """Group normalisation (Wu and He, arXiv 1803.08494), the numbers of Keras' layer: [B, H, W, C] -> the same.
+
+    Args:
+        x: [B, H, W, C]; statistics are float32, whatever its dtype.
+        gamma, beta: [C], what the results are multiplied by, and what is added then.
+        groups: parts of the channels of an image, each of which gets mean 0 and variance 1.
+        epsilon: added to the variance.
+    """
+    images, height, width, channels = sizes_of(x)
+    in_groups = [groups, channels // groups]
+    parts = ops.cast(ops.reshape(x, [images, height, width, *in_groups]), "float32")
+    mean, variance = ops.moments(parts, axes=(1, 2, 4), keepdims=True)
+    gamma, beta = (ops.cast(ops.reshape(weight, in_groups), "float32") for weight in (gamma, beta))
+    factor = ops.rsqrt(variance + epsilon) * gamma
+    parts = parts * factor + (-mean * factor + beta)
+    return ops.reshape(ops.cast(parts, x.dtype), [images, height, width, channels])
 
 
 @replaceable

@@ -23,7 +23,8 @@ class Detector(keras.Model):
     """A backbone, a neck and what a subclass adds, trained and used as a Keras model.
 
     A subclass gives `call(inputs, training)`: Outputs in training, BatchDetections at test time;
-    `propose(inputs, training)` -> Outputs; `compute_losses(y, outputs, training)` -> {name: scalar};
+    `propose(inputs, training)` -> Outputs, `detections(outputs, inputs)` -> BatchDetections of Outputs
+    at test time; `compute_losses(y, outputs, training)` -> {name: scalar};
     `loss_names`; and `build_stages(pyramid)`. The inputs are
 
         {"images": [B, H, W, 3] RGB of 0..255, H and W multiples of 32, padding at the bottom right;
@@ -300,7 +301,8 @@ def compiled_detector(model):
     """The model at test time, compiled.
 
     On TensorFlow one trace serves every batch and image size (Keras' own predict function would
-    trace anew for several of them); elsewhere Keras compiles per shape.
+    trace anew for several of them); JAX compiles for each shape, and the weights stay where they are
+    (Keras' own would write all of them back after every batch).
 
     Args:
         model: `fpn_tf.models.detector.Detector`.
@@ -308,6 +310,8 @@ def compiled_detector(model):
     Returns:
         {inputs, "score_threshold" among them} -> BatchDetections; on TensorFlow a tf.function.
     """
+    if keras.config.backend() == "jax":
+        return jax_detector(model)
     if keras.config.backend() != "tensorflow":
         return model.predict_on_batch
     import tensorflow as tf
@@ -316,3 +320,17 @@ def compiled_detector(model):
     spec = {key: tf.TensorSpec(*shape_and_dtype) for key, shape_and_dtype in inputs.items()}
     at_test_time = functools.partial(model, training=False)
     return tf.function(at_test_time, input_signature=[spec], jit_compile=False, autograph=False)
+
+
+def jax_detector(model):
+    """`compiled_detector` on JAX."""
+    import jax
+
+    variables = model.variables
+
+    @jax.jit
+    def at_test_time(values, inputs):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values))):
+            return model(inputs, training=False)
+
+    return lambda inputs: at_test_time([variable.value for variable in variables], inputs)

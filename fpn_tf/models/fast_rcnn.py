@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from fpn_tf.geometry.selection import sizes_of
 from fpn_tf.models.detector import Detector, photos_of, shapes_of
 from fpn_tf.models.heads.box import BoxStage
 from fpn_tf.models.necks.feature_pyramid import FeaturePyramid
@@ -77,7 +78,8 @@ class FastRCNN(Detector):
     def propose(self, inputs: dict[str, Array], training: bool = False) -> Outputs:
         """The inputs -> Outputs, whose `rpn` is None."""
         boxes, valid = ops.cast(inputs["proposal_boxes"], "float32"), inputs["proposal_valid"]
-        rank = ops.broadcast_to(ops.arange(ops.shape(boxes)[1], dtype="int32"), ops.shape(valid))
+        images, count = sizes_of(valid)
+        rank = ops.broadcast_to(ops.arange(count, dtype="int32"), [images, count])
         proposals = Proposals(boxes, ops.zeros_like(boxes[..., 0]), valid, rank)
         return Outputs(self.pyramid(inputs, training), None, proposals)
 

@@ -5,6 +5,7 @@ import pathlib
 from fpn_tf import files
 from fpn_tf.assemble import adopt
 from fpn_tf.cluster import make_cluster
+from fpn_tf.config import SCORERS
 from fpn_tf.evaluation import evaluator, result_file
 from fpn_tf.evaluation.held_out import as_scored
 from fpn_tf.evaluation.kinds import KINDS
@@ -43,24 +44,25 @@ def evaluate(model_dir, overrides, checkpoint):
     detector = evaluator.make_detector(model, dataset, config, cluster)
     detections, seconds = detect_with_bar(detector, dataset)
     if cluster.is_chief:
-        score_and_write(config, dataset, detections, seconds, model_dir, step, print_metrics)
+        score_and_write(config, dataset, detections, seconds, model_dir, step, show=print_metrics)
         draw_pictures(model, dataset, model_dir, config.eval.pictures)
         if KINDS[config.model.kind].has_classes:
             console.print(f"report: {pathlib.Path(model_dir) / REPORT}")
 
 
-def score_files(detections, annotations, model_dir):
+def score_files(detections, annotations, model_dir, scorer=SCORERS[0]):
     """Scores a COCO result file; writes eval/metrics.json and report.html where a model_dir is given.
 
     Args:
         detections: path of the result file.
         annotations: path of the COCO annotations that it belongs to.
         model_dir: a folder, or None.
+        scorer: as `eval.scorer`.
     """
     if model_dir:
         check_writable(model_dir)
         _check_outputs(model_dir)
-    scored = result_file.score_files(detections, annotations)
+    scored = result_file.score_files(detections, annotations, scorer)
     print_notes(scored.notes)
     print_metrics(scored.metrics)
     if model_dir:

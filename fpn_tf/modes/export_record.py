@@ -31,7 +31,7 @@ def export_once(model, folder):
     for version in sorted(pathlib.Path(folder).glob("[0-9]*"), reverse=True):
         if (version / "saved_model.pb").is_file() and recorded(version) == fingerprint:
             return version
-    path = saved_model.export(model, pathlib.Path(folder))
+    path = saved_model.export(model, pathlib.Path(folder), **dataclasses.asdict(model.config.export))
     files.write_json(path / RECORD, {"model": fingerprint})
     return path
 
@@ -49,6 +49,7 @@ def fingerprint_of(model):
     description = {
         "version": __version__,
         "model": config_lib.to_dict(model.config)["model"],
+        "export": dataclasses.asdict(model.config.export),
         "eval": {name: getattr(model.config.eval, name) for name in THRESHOLDS},
         "preprocessor": dataclasses.asdict(model.preprocessor),
         "parts": None if model.is_assembled else _parts_of(model),

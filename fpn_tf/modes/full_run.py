@@ -4,11 +4,12 @@ import functools
 import pathlib
 
 from fpn_tf.checkpoint import check_present
+from fpn_tf.errors import DataError
 from fpn_tf.evaluation import evaluator
-from fpn_tf.evaluation.held_out import as_scored
+from fpn_tf.evaluation.held_out import as_scored, with_truth_fields
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.modes.export_record import export_once
-from fpn_tf.modes.pictures import draw_pictures
+from fpn_tf.modes.pictures import comparisons, draw_pictures
 from fpn_tf.modes.reporting import REPORT
 from fpn_tf.modes.scoring import (
     detect_with_bar,
@@ -44,15 +45,17 @@ def _train_and_eval(config, model_dir, get_model, cluster, dataset):
     print_notes(notes)
 
     @functools.cache
-    def detector(model):
-        return evaluator.make_detector(model, held_out, config, cluster)
+    def examiner(model):
+        return _examiner(model, held_out, config, cluster)
 
     def quality(model, step):
-        detections, seconds = detect_with_bar(detector(model), held_out)
+        (detections, losses), seconds = detect_with_bar(examiner(model), held_out)
         if not cluster.is_chief:
             return None
-        metrics = score_and_write(config, held_out, detections, seconds, model_dir, step)
-        RunLog(model_dir, step).write_metrics(step, metrics)
+        metrics = score_and_write(config, held_out, detections, seconds, model_dir, step, losses)
+        log = RunLog(model_dir, step)
+        log.write_metrics(step, metrics, losses)
+        log.write_pictures(step, comparisons(model.kind, held_out, detections, config.eval.pictures))
         return metrics.get(KINDS[model.kind].metric)
 
     model, step = loop.train(config, dataset, model_dir, cluster, quality, get_model)
@@ -64,6 +67,17 @@ def _train_and_eval(config, model_dir, get_model, cluster, dataset):
         check_present(model_dir)
         _show_and_export(model_dir, held_out, finished_metrics(metrics_file, step))
         check_present(model_dir)
+
+
+def _examiner(model, held_out, config, cluster):
+    """What `evaluator.make_examiner` makes; it tells no losses where the held-out set cannot give them."""
+    try:
+        truth = with_truth_fields(held_out, config, model.truth_fields)
+    except DataError as error:
+        print_notes([f"no losses on the held-out set: {error}"])
+        detector = evaluator.make_detector(model, held_out, config, cluster)
+        return lambda on_batch: (detector(on_batch), {})
+    return evaluator.make_examiner(model, truth, config, cluster)
 
 
 def _show_and_export(model_dir, held_out, metrics):

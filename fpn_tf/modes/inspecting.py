@@ -20,10 +20,11 @@ def inspect(config, model_dir):
     for split in ("train", "eval"):
         if not (config.data.folder or getattr(config.data, f"{split}_annotations") or config.data.tfds_name):
             continue
-        survey, paths = inspection.inspect(open_dataset(config.data, split), config, folder, split)
+        dataset = open_dataset(config.data, split)
+        survey, paths = inspection.inspect(dataset, config, folder, split)
         console.print(f"{split}:")
         for table in inspection.tables(survey):
             console.print(table)
-        for finding in survey.findings or ["nothing doubtful"]:
-            console.print(f"note: {finding}")
+        for note in [*dataset.notes, *(survey.findings or ["nothing doubtful"])]:
+            console.print(f"note: {note}")
         console.print(f"written: {', '.join(map(str, paths))}\n")

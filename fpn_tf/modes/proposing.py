@@ -10,7 +10,7 @@ from fpn_tf.data import proposals_file
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import ConfigError
 from fpn_tf.evaluation import evaluator
-from fpn_tf.modes.scoring import detect_with_bar
+from fpn_tf.modes.scoring import detect_with_bar, print_notes
 from fpn_tf.pretrained.model_dir import load_model_dir
 from fpn_tf.pretrained.parts import rpn_of
 from fpn_tf.structures import Detections
@@ -42,6 +42,7 @@ def propose(model_dir, overrides, checkpoint, split, output):
         config, model, step = load_model_dir(model_dir, overrides, checkpoint)
         rpn = rpn_of(model)
     dataset = open_dataset(config.data, split)
+    print_notes(dataset.notes)
     detector = evaluator.make_detector(rpn, dataset, rpn.config, cluster)
     proposals, _ = detect_with_bar(detector, dataset)
     if not cluster.is_chief:

@@ -1,6 +1,7 @@
 """The photos of a report: boxes drawn by kind of error."""
 
 import io
+import os
 
 import numpy as np
 
@@ -28,15 +29,24 @@ def worst_and_best(analysis, dataset):
     worst = worst[:WORST]
     best = best[~np.isin(best, worst)][:BEST]
     index_of = {record.image_id: index for index, record in enumerate(dataset.records)}
+    names = names_below([record.name for record in dataset.records])
 
     def pictures(numbers):
-        drawn = (_picture(n, analysis, dataset, index_of[analysis.image_ids[n]]) for n in numbers)
+        indices = [index_of[analysis.image_ids[number]] for number in numbers]
+        drawn = (_picture(n, analysis, dataset, i, names[i]) for n, i in zip(numbers, indices))
         return [picture for picture in drawn if picture]
 
     return pictures(worst), pictures(best)
 
 
-def _picture(number, analysis, dataset, index):
+def names_below(paths):
+    """Names of photos without the folder that all of them share: the page may go to somebody else."""
+    folders = [os.path.dirname(path) for path in paths]
+    shared = os.path.commonpath(folders)
+    return [os.path.relpath(path, shared) for path in paths] if shared else paths
+
+
+def _picture(number, analysis, dataset, index, name):
     """The Picture of photo `number` of an Analysis, record `index`; None where it can no longer be read."""
     record = dataset.records[index]
     try:
@@ -49,7 +59,7 @@ def _picture(number, analysis, dataset, index):
     caption = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     buffer = io.BytesIO()
     drawn.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return Picture(record.name, caption, buffer.getvalue())
+    return Picture(name, caption, buffer.getvalue())
 
 
 def marks(number, analysis):

@@ -13,24 +13,24 @@ REPORT = "eval/report.html"  # below a model_dir
 CSS_COLORS = {kind: f"rgb{color}" for kind, color in visualize.FAULT_COLORS.items()}
 
 
-def write_run_report(model_dir, metrics, dataset, results, image_ids, step):
+def write_run_report(model_dir, metrics, dataset, results, image_ids):
     """Writes the report of a run's newest evaluation: its training, its errors, its photos.
 
     Args:
         model_dir: the folder of the run.
-        metrics: {name: number}, see `fpn_tf.evaluation.coco.evaluate`.
+        metrics: {name: number}, see `fpn_tf.evaluation.coco.evaluate`, and of the checkpoint its `step`,
+            and its losses under HELD_OUT if they are known.
         dataset: Dataset that was scored.
         results: COCO results.
         image_ids: of the photos that were searched.
-        step: of the checkpoint.
 
     Returns:
         The path of the page.
     """
-    analysis = analyse(dataset.coco, results, image_ids)
+    analysis, step = analyse(dataset.coco, results, image_ids), metrics["step"]
     sections = [
         _summary(metrics, analysis, {"step": step}),
-        _training_section(pathlib.Path(model_dir) / "train.jsonl", metrics, step),
+        _training_section(pathlib.Path(model_dir) / "train.jsonl", metrics),
         *_sections(metrics, analysis),
         *_photo_sections(analysis, dataset),
     ]
@@ -67,7 +67,7 @@ def _summary(metrics, analysis, facts):
         "detections": len(analysis.matches.scores),
         "detections at or above the best thresholds": int(analysis.are_shown.sum()),
     }
-    numbers = {name: value for name, value in metrics.items() if name not in ("per_class", "step")}
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
     return report_page.summary(numbers, facts)
 
 
@@ -107,13 +107,13 @@ def _class_rows(metrics, analysis):
     return rows
 
 
-def _training_section(path, metrics, step):
+def _training_section(path, metrics):
     """The curves of a train.jsonl, with the newest metrics where it does not have them; empty without one."""
     try:
         lines = logged_lines(path.read_text("utf-8", "replace"))
     except OSError:
         lines = []
-    return report_page.curves_section(*curves_of([metrics | {"step": step}, *lines])) if lines else ""
+    return report_page.curves_section(*curves_of([metrics, *lines])) if lines else ""
 
 
 def _photo_sections(analysis, dataset):

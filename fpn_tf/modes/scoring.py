@@ -2,6 +2,8 @@
 
 import itertools
 import time
+import types
+from collections.abc import Mapping
 
 import rich.box
 import rich.table
@@ -9,20 +11,23 @@ import rich.table
 from fpn_tf import files
 from fpn_tf.checkpoint import check_present
 from fpn_tf.evaluation import evaluator
+from fpn_tf.evaluation.history import HELD_OUT
 from fpn_tf.evaluation.kinds import KINDS
 from fpn_tf.modes.reporting import write_run_report
 from fpn_tf.training.progress import console, progress_bar
+
+NO_LOSSES: Mapping[str, float] = types.MappingProxyType({})
 
 
 def detect_with_bar(detector, dataset):
     """Runs a detector over a data set, with a progress bar.
 
     Args:
-        detector: as `evaluator.make_detector` makes it.
+        detector: as `evaluator.make_detector` makes it, or `make_examiner`.
         dataset: Dataset.
 
     Returns:
-        ({index: Detections}, seconds per photo): without the first batch, which is traced; reading
+        (what the detector gives, seconds per photo): without the first batch, which is traced; reading
         and resizing included. None where there is one batch.
     """
     bar, task = progress_bar(len(dataset.records), 0, "eval")
@@ -38,7 +43,9 @@ def detect_with_bar(detector, dataset):
     return detections, (end - start) / (last - first) if last > first else None
 
 
-def score_and_write(config, dataset, detections, seconds, model_dir, step, show=lambda metrics: None):
+def score_and_write(
+    config, dataset, detections, seconds, model_dir, step, losses=NO_LOSSES, show=lambda metrics: None
+):
     """Scores detections and writes report, metrics, results and speed below `eval/` of a run.
 
     Args:
@@ -48,6 +55,7 @@ def score_and_write(config, dataset, detections, seconds, model_dir, step, show=
         seconds: seconds per photo, or None.
         model_dir: the folder of the run.
         step: the step of the checkpoint.
+        losses: {name: number}, those of the same photos, for the report's curves.
         show: a function of the metrics, called before they are written, which may fail.
 
     Returns:
@@ -63,7 +71,8 @@ def score_and_write(config, dataset, detections, seconds, model_dir, step, show=
     check_present(model_dir)
     if kind.has_classes:
         image_ids = [dataset.records[index].image_id for index in detections]
-        write_run_report(model_dir, metrics, dataset, results, image_ids, step)
+        newest = metrics | {"step": step, HELD_OUT: losses}
+        write_run_report(model_dir, newest, dataset, results, image_ids)
     evaluator.write(model_dir, metrics, results, step, seconds)  # last: metrics.json tells that all is there
     return metrics
 

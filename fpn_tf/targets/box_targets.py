@@ -3,7 +3,7 @@
 from keras import ops
 
 from fpn_tf.geometry.boxes import encode_deltas, pairwise_iou
-from fpn_tf.geometry.selection import best_rows, gather_rows
+from fpn_tf.geometry.selection import best_rows, gather_rows, sizes_of
 from fpn_tf.structures import GroundTruth, ROITargets, RPNTargets, Samples
 
 FOREGROUND, BACKGROUND, IGNORED = 1, 0, -1
@@ -32,9 +32,9 @@ def match(boxes, gt_boxes, gt_valid, foreground_iou, background_iou, keep_best):
     without area, has the highest IoU 0 with every box and makes all of them foreground: 256 anchors are then
     drawn from anywhere and sent to it. Here it claims none, as in torchvision, which drops it beforehand.
     """
-    images, count = ops.shape(gt_boxes)[:2]
+    images, count, _ = sizes_of(gt_boxes)
     chunk = min(count, GT_CHUNK) if isinstance(count, int) else ops.minimum(count, GT_CHUNK)
-    shape = (images, ops.shape(boxes)[-2])
+    shape = (images, sizes_of(boxes)[-2])
 
     def iou_of_chunk(first):
         """[B, chunk, N], of the ground truths from `first` on; 0 where they are padding."""

@@ -3,7 +3,7 @@
 from keras import ops
 
 from fpn_tf.geometry.bilinear_pooling import roi_align
-from fpn_tf.geometry.selection import gather_rows
+from fpn_tf.geometry.selection import gather_rows, sizes_of
 from fpn_tf.structures import SegmentTargets
 from fpn_tf.targets.box_targets import BACKGROUND, FOREGROUND, IGNORED, sample
 
@@ -78,7 +78,7 @@ def segment_in(regions, boxes, segments, size):
         [B, S, size, size] float32, 1 where most of a cell is inside the object, otherwise 0.
     """
     cells = segments.shape[-1] - 2
-    shape = ops.shape(regions)
+    samples = sizes_of(regions)[1]
     sides = ops.maximum(boxes[..., 2:] - boxes[..., :2], 1e-6)
     scale = ops.concatenate([cells / sides] * 2, axis=-1)
     origin = ops.concatenate([boxes[..., :2]] * 2, axis=-1)
@@ -87,4 +87,4 @@ def segment_in(regions, boxes, segments, size):
     rois = ops.reshape(on_grid, [-1, 1, 4])
     levels = ops.zeros_like(rois[..., 0], dtype="int32")
     covered = roi_align({0: maps}, rois, levels, size, sampling_ratio=3, aligned=True)
-    return ops.cast(ops.reshape(covered, [-1, shape[1], size, size]) > 255 / 2, "float32")
+    return ops.cast(ops.reshape(covered, [-1, samples, size, size]) > 255 / 2, "float32")

@@ -18,7 +18,7 @@ from fpn_tf.training import run_lock
 from fpn_tf.training.advice import schedule_findings
 from fpn_tf.training.progress import console
 
-CHANGEABLE = ("train.", "eval.", "data.")  # sections in which a resumed run may differ
+CHANGEABLE = ("train.", "eval.", "data.", "export.")  # sections in which a resumed run may differ
 FIXED = (  # ... but for what decides the order of the data, the classes, the optimizer's variables
     "data.class_names",
     "data.category_ids",
@@ -77,6 +77,8 @@ def _checked(config, model_dir, cluster):
     settings = config.train
     _check_start(config.train.initial_model_dir, model_dir)
     dataset = open_dataset(config.data, "train")
+    for note in dataset.notes:
+        console.print(f"note: {note}")
     newest = Checkpoints(model_dir).find()
     if newest is None or is_import(newest):  # a run that goes on has printed them
         findings = annotation_findings(dataset) + anchor_findings(dataset, config)
@@ -93,7 +95,7 @@ def _checked(config, model_dir, cluster):
     for finding in schedule_findings(settings):
         console.print(f"note: {finding}")
     console.print(
-        f"{len(dataset.records)} photos, {sum(len(r.boxes) for r in dataset.records)} boxes, "
+        f"{len(dataset.records)} photos, {len(dataset.records.boxes)} boxes, "
         f"{len(dataset.class_names)} classes; {cluster.replicas} replica(s) of {cluster.workers} "
         f"process(es), learning rate {settings.peak_learning_rate:g} for {settings.batch_size} images a step"
     )
@@ -107,8 +109,8 @@ def open_held_out(config):
         DataError: it is absent or of another form.
     """
     dataset = open_dataset(config.data, "eval")
-    for finding in annotation_findings(dataset):
-        console.print(f"note, held-out set: {finding}")
+    for note in [*dataset.notes, *annotation_findings(dataset)]:
+        console.print(f"note, held-out set: {note}")
     return dataset
 
 

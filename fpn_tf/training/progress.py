@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import datetime
+import io
 import itertools
 import json
 import os
@@ -20,10 +21,12 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from fpn_tf import files
+from fpn_tf.evaluation.history import HELD_OUT
 
 # Names, paths and notes are the user's: no `[b]` or `:car:` in them means anything to us.
 console = rich.console.Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
+PICTURE_SIDE, PICTURE_QUALITY = 1024, 80  # of JPEGs in TensorBoard: the longer side in pixels
 SHORT = {
     "rpn_objectness_loss": "rpn obj",
     "rpn_box_loss": "rpn box",
@@ -163,24 +166,38 @@ class RunLog:
         tags = {name: f"{'loss' if name.endswith('_loss') else 'train'}/{name}" for name in values}
         self._append(step, values, {tags[name]: value for name, value in values.items()})
 
-    def write_metrics(self, step, metrics):
+    def write_metrics(self, step, metrics, losses):
         """Records an evaluation of the checkpoint of `step`; in TensorBoard under `eval/`.
 
         Args:
             step: int.
             metrics: {name: number}, and, where there are classes, "per_class": {class name: AP}.
+            losses: {name: number}, on the held-out photos.
         """
         numbers = {name: value for name, value in metrics.items() if name not in ("per_class", "step")}
         classes = {f"AP/{name}": value for name, value in metrics.get("per_class", {}).items()}
-        values = {name: metrics[name] for name in metrics if name != "step"}
-        self._append(step, values, {f"eval/{name}": value for name, value in (numbers | classes).items()})
+        values = {name: metrics[name] for name in metrics if name != "step"} | {HELD_OUT: losses}
+        scalars = numbers | classes | losses
+        self._append(step, values, {f"eval/{name}": value for name, value in scalars.items()})
+
+    def write_pictures(self, step, pictures):
+        """Records pictures in TensorBoard, under `pictures/`.
+
+        Args:
+            step: int.
+            pictures: {name: PIL.Image}.
+        """
+        images = {f"pictures/{name}": _summary_image(picture) for name, picture in pictures.items()}
+        self._add_event(step, [Summary.Value(tag=tag, image=image) for tag, image in images.items()])
 
     def _append(self, step, values, scalars):
         """Writes a line of train.jsonl, and an event of TensorBoard's: {tag: number}."""
         with files.named_in_errors(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step} | values) + "\n")
-        points = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
-        self.events.add(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
+        self._add_event(step, [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()])
+
+    def _add_event(self, step, values):
+        self.events.add(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
 
 class EventFile:
@@ -219,6 +236,15 @@ def lines_to_step(logged, last_step):
     steps = map(_step_of, lines)
     kept = [line for line, step in zip(lines, steps) if step is not None and step <= last_step]
     return "".join(line + "\n" for line in kept).encode()
+
+
+def _summary_image(picture):
+    """A PIL.Image as TensorBoard's, a JPEG of at most PICTURE_SIDE pixels."""
+    picture, buffer = picture.copy(), io.BytesIO()
+    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    picture.save(buffer, "JPEG", quality=PICTURE_QUALITY)
+    width, height = picture.size
+    return Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=buffer.getvalue())
 
 
 def _step_of(line):

@@ -13,12 +13,14 @@ import yaml
 from conftest import make_coco_folder
 from PIL import Image
 
-from fpn_tf.config import DataConfig
+from fpn_tf.config import DataConfig, override
 from fpn_tf.config.run import FORMATS
+from fpn_tf.data.columns import columns_of
 from fpn_tf.data.formats.folder import READERS, divided, open_folder, sets_of
 from fpn_tf.data.pipeline import open_dataset
 from fpn_tf.errors import DataError, UserError
 from fpn_tf.modes.converting import convert
+from fpn_tf.training.preparation import open_held_out, prepared
 
 NAMES = ("red", "green", "blue")
 
@@ -132,27 +134,34 @@ def test_records_are_those_of_coco(name, coco, coco_folder, tmp_path):
         assert dataset.read_bytes(i) == expected.read_bytes(i)
 
 
-def test_without_a_part_to_evaluate_a_fixed_share_is_held_out(coco, coco_folder, caplog):
+def test_without_a_part_to_evaluate_a_fixed_share_is_held_out(coco, coco_folder):
     train, held_out = (opened(coco_folder, split, holdout=0.3) for split in ("train", "eval"))
     names = [{record.name for record in dataset.records} for dataset in (train, held_out)]
     assert min(map(len, names)) > 0
     assert not names[0] & names[1]
     assert len(names[0] | names[1]) == len(coco["images"])
-    assert "taken for coco (annotations.json, all); 30% of its photos are held out" in caplog.text
+    note = f"{coco_folder}: taken for coco (annotations.json, all); 30% of its photos are held out, chosen by"
+    assert [d.notes for d in (train, held_out)] == [(f"{note} their names",)] * 2
     # A photo more moves none of the others.
     more = coco | {
         "images": [*coco["images"], {"id": 999, "file_name": "another.png", "width": 4, "height": 4}]
     }
-    kept = {image["id"] for image in divided(more, "eval", 0.3)["images"]} - {999}
+    kept = set(divided(columns_of(more), "eval", 0.3).image_ids.tolist()) - {999}
     assert kept <= {record.image_id for record in held_out.records}
     two = coco | {"images": coco["images"][:2]}
-    assert [len(divided(two, split, 0.01)["images"]) for split in ("train", "eval")] == [1, 1]
+    two |= {"annotations": [a for a in coco["annotations"] if a["image_id"] in (100, 110)]}
+    parts = [divided(columns_of(two), split, 0.01) for split in ("train", "eval")]
+    assert [len(part.image_ids) for part in parts] == [1, 1]
+    for part in parts:
+        assert [a["image_id"] for a in part.coco(np.arange(len(part.ids)))["annotations"]] == [
+            a["image_id"] for a in two["annotations"] if a["image_id"] == part.image_ids[0]
+        ]
 
 
 def test_the_share_that_is_held_out_is_about_the_one_asked_for():
     images = [{"id": i, "file_name": f"{i}.jpg"} for i in range(2000)]
-    held_out = divided({"images": images, "annotations": []}, "eval", 0.25)["images"]
-    assert 420 < len(held_out) < 580
+    held_out = divided(columns_of({"images": images, "annotations": [], "categories": []}), "eval", 0.25)
+    assert 420 < len(held_out.image_ids) < 580
 
 
 def test_parts_that_the_folder_has_are_taken(coco, coco_folder, tmp_path):
@@ -355,7 +364,7 @@ def test_converted_to_coco_it_is_the_same(name, coco, coco_folder, tmp_path, cap
     assert len(records) == len(coco["images"])
     for record in open_dataset(DataConfig(folder=str(tmp_path / name), holdout=1e-9), "train").records:
         assert_same([records[record.name]], [record])
-    assert contents.coco["categories"] == json.loads(path.read_text())["categories"]
+    assert contents.columns.category_entries == json.loads(path.read_text())["categories"]
     with pytest.raises(DataError, match=r"\.json: exists; expected an --output without it"):
         convert(tmp_path / name, tmp_path / "json")
 
@@ -370,6 +379,15 @@ def test_the_order_of_photos_is_that_of_their_names(tmp_path):
     assert names == sorted(names)
 
 
+def test_a_run_tells_once_what_it_took_the_folder_for(coco_folder, tmp_path, tiny_config, capsys):
+    config = override(tiny_config, [f"data.folder={coco_folder}", "data.holdout=0.3"])
+    with prepared(config, tmp_path / "run"):
+        open_held_out(config)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "taken for" in line]
+    note = f"{coco_folder}: taken for coco (annotations.json, all); 30% of its photos are held out, chosen by"
+    assert lines == [f"note: {note} their names", f"note, held-out set: {note} their names"]
+
+
 def test_the_command_reads_a_folder_and_converts_it(coco, coco_folder, tmp_path, main_here):
     write_yolo(coco, coco_folder / "images", tmp_path / "yolo")
     output = tmp_path / "json"
@@ -379,6 +397,10 @@ def test_the_command_reads_a_folder_and_converts_it(coco, coco_folder, tmp_path,
     status, out, err = main_here("--mode=inspect", f"--data={tmp_path}/yolo", f"--model_dir={tmp_path}/run")
     assert status == 0, err
     assert (tmp_path / "run" / "inspect").is_dir()
+    note = f"note: {tmp_path}/yolo: taken for yolo (data.yaml, train); 20% of its photos are held out"
+    assert [line for line in out.splitlines() if "taken for" in line] == [
+        f"{note}, chosen by their names"
+    ] * 2
     for label in NAMES:
         assert label in out
     status, _, err = main_here("--mode=predict", f"--data={tmp_path}/yolo", "--images=x")

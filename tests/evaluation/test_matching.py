@@ -1,15 +1,11 @@
-import contextlib
-import io
-
 import numpy as np
 import pytest
-from pycocotools.cocoeval import COCOeval
 
 from fpn_tf.evaluation import coco, faults
 from fpn_tf.evaluation.analysis import analyse
 from fpn_tf.evaluation.curves import interpolated
 from fpn_tf.evaluation.matching import match
-from fpn_tf.evaluation.numbering import indexed_pair
+from fpn_tf.evaluation.scorers import accumulated
 
 IDS = [7, 3, 12]  # of categories, in no order
 
@@ -55,11 +51,8 @@ def _result(image_id, box, category, score):
 
 def ap50_of_classes(truth, results, image_ids):
     """pycocotools' AP at IoU 0.5 of each class."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        scorer = COCOeval(*indexed_pair(truth, results, image_ids), "bbox")
-        scorer.evaluate()
-        scorer.accumulate()
-    return scorer.eval["precision"][0, :, :, 0, 2].mean(axis=0)  # [K], -1 without an object
+    precision, _ = accumulated("pycocotools", truth, results, image_ids)
+    return precision[0, :, :, 0, 2].mean(axis=0)  # [K], -1 without an object
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from fpn_tf.geometry.selection import nms
-from fpn_tf.kernels import chunked_nms
+from fpn_tf.kernels import batched_nms, chunked_nms
 
 
 def random_case(rng, rows, count, levels_of_score):
@@ -30,7 +30,11 @@ def by_small_chunks(*args):
     return chunked_nms.nms(*args, chunk=7)
 
 
-KERNELS = [nms, nms.plain, chunked_nms.nms, by_small_chunks]
+def rows_in_step(*args):
+    return chunked_nms.nms_of_rows(*args, chunk=7)
+
+
+KERNELS = [nms, nms.plain, chunked_nms.nms, by_small_chunks, batched_nms.nms, rows_in_step]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

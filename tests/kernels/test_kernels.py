@@ -11,7 +11,7 @@ from keras import ops
 from fpn_tf import RPNHead, kernels
 from fpn_tf.geometry.bilinear_pooling import roi_align
 from fpn_tf.geometry.max_pooling import roi_pool
-from fpn_tf.geometry.selection import gather_rows, nms
+from fpn_tf.geometry.selection import gather_rows, nms, sizes_of
 from fpn_tf.kernels import choice
 from fpn_tf.models import conv_norm
 from fpn_tf.models.heads.rpn import outputs_at_anchors
@@ -31,11 +31,13 @@ PLAIN = {
     "gather_rows": gather_rows,
     "momentum_step": optimizer.momentum_step,
     "nms": nms,
+    "norm_in_groups": conv_norm.norm_in_groups,
     "outputs_at_anchors": outputs_at_anchors,
     "outputs_at_cells": outputs_at_cells,
     "roi_align": roi_align,
     "roi_pool": roi_pool,
     "scaled": conv_norm.scaled,
+    "sizes_of": sizes_of,
     "with_decay": optimizer.with_decay,
 }
 SIZES = {"p2": (5, 7), "p3": (3, 4), "p4": (1, 2), "p5": (1, 1)}
@@ -129,6 +131,39 @@ def test_nms(kernel, count, limit, monkeypatch):
 def test_gather_rows(shape):
     indices = tf.constant(np.random.default_rng(0).integers(0, shape[1], (shape[0], 6)).astype(np.int32))
     assert_equal_within(1e-6, lambda x: gather_rows(x, indices), normal(*shape))
+
+
+def test_sizes_of_are_numbers_where_they_are_known_and_two_ops_where_they_are_not():
+    @tf.function(input_signature=[tf.TensorSpec([None, 7, None, 3])], autograph=False)
+    def sizes(x):
+        images, *rest = sizes_of(x)
+        assert (rest[0], rest[2]) == (7, 3)
+        return images, rest[1]
+
+    x = normal(2, 7, 5, 3)
+    assert [int(size) for size in sizes(x)] == [2, 5]
+    kinds = [op.type for op in sizes.get_concrete_function().graph.get_operations()]
+    assert sorted(set(kinds) - {"Placeholder", "Identity"}) == ["Shape", "Unpack"]
+    assert sizes_of(x) == sizes_of(x.numpy()) == (2, 7, 5, 3)
+    assert sizes_of(keras.KerasTensor((None, 4))) == (None, 4)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_norm_in_groups_gives_what_keras_layer_gives(policy):
+    weights = [normal(8, seed=1), normal(8, seed=2)]
+    layer = keras.layers.GroupNormalization(2, epsilon=1e-5, dtype=policy)
+    x = tf.cast(normal(2, 5, 3, 8) + 2, layer.compute_dtype)
+    layer.build(x.shape)
+    layer.set_weights(weights)
+    for function in (conv_norm.norm_in_groups, conv_norm.norm_in_groups.plain):
+        result = function(x, *weights, 2, 1e-5)
+        assert result.dtype == layer.compute_dtype
+        np.testing.assert_array_equal(*(tf.cast(values, "float32") for values in (result, layer(x))))
+
+
+def test_norm_in_groups():
+    inputs = (normal(2, 5, 3, 8) + 2, normal(8, seed=1), normal(8, seed=2))
+    assert_equal_within(1e-5, lambda inputs: conv_norm.norm_in_groups(*inputs, 2, 1e-5), inputs)
 
 
 @pytest.mark.parametrize(("size", "channels"), [((1, 1), 64), ((5, 7), 64), ((9, 4), 96), ((5, 7), 8)])

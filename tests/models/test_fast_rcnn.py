@@ -90,8 +90,8 @@ def test_conv5_head_is_the_backbones_fifth_stage(tiny_config, batch):
     head.build((None, None, *maps["c4"].shape[1:]))
     for mine, theirs in zip(head.stage, whole.stages[-1], strict=True):
         mine.set_weights(theirs.get_weights())
-    hidden = head.hidden(maps["c4"][:, None], training=False)
-    expected = np.mean(ops.convert_to_numpy(maps["c5"]), axis=(1, 2))[:, None]
+    hidden = head.hidden(maps["c4"], training=False)
+    expected = np.mean(ops.convert_to_numpy(maps["c5"]), axis=(1, 2))
     np.testing.assert_allclose(ops.convert_to_numpy(hidden), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -1,9 +1,14 @@
 """COCO's JSON files in a folder, as COCO, Roboflow, CVAT, Label Studio and LabelMe lay them out."""
 
+import functools
+import os
+
+from fpn_tf.data import typed_json
 from fpn_tf.data.formats.parts import PhotoSet, part_of
+from fpn_tf.data.json_stream import OddFileError
 from fpn_tf.data.photo_names import names_on_disk
 from fpn_tf.errors import DataError
-from fpn_tf.files import read_json
+from fpn_tf.files import opened_json, read_json
 
 LISTS = {"images", "annotations", "categories"}
 TRIED = 5  # photos of a file that tell where its photos are
@@ -42,8 +47,20 @@ def read(photo_set, class_names=()):
 
 
 def _photo_names(path):
-    """The first names of photos in a file in COCO's form; () of another file."""
-    content = read_json(path)
+    """The first names of photos in a file in COCO's form; () of another file. Raises: DataError."""
+    status = os.stat(path)
+    return _names_of_version(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _names_of_version(path, changed, size):
+    """`_photo_names` of a file as it was at a time: both splits of a folder look for the same files."""
+    del changed, size
+    try:
+        with opened_json(path) as file:
+            return typed_json.photo_names(file, TRIED)
+    except OddFileError:
+        content = read_json(path)
     if (
         not isinstance(content, dict)
         or not content.keys() >= LISTS
@@ -61,6 +78,7 @@ def _images_folder(folder, path, names):
     places = [path.parent, folder, *nearest]
 
     def known(place):
-        return sum((place / name).is_file() for name in names_on_disk(place, names))
+        _, are_files = names_on_disk(place, names)
+        return sum(are_files)
 
     return max(places, key=known)

@@ -4,7 +4,10 @@ import hashlib
 import pathlib
 from typing import NamedTuple
 
-from fpn_tf.data.coco_folder import check
+import numpy as np
+
+from fpn_tf.data.coco_folder import check, read_columns
+from fpn_tf.data.columns import Columns, columns_of
 from fpn_tf.data.formats import coco_json, csv_boxes, voc, yolo
 from fpn_tf.errors import DataError
 
@@ -16,19 +19,19 @@ class Contents(NamedTuple):
     """One split of a folder.
 
     Attributes:
-        coco: ground truth as a COCO dict, to be checked yet, whose `file_name`s are relative to `images`.
+        columns: the annotations, checked whole, whose file names are relative to `images`.
         images: the folder of the photos.
         source: the file or folder of the annotations, for messages.
         remark: what the folder was taken for, a sentence.
     """
 
-    coco: dict
+    columns: Columns
     images: pathlib.Path
     source: pathlib.Path
     remark: str
 
 
-def open_folder(folder, split, data_format="auto", holdout=0.2, class_names=()):
+def open_folder(folder, split, data_format="auto", holdout=0.2, class_names=(), further=()):
     """Reads one split of a folder.
 
     Args:
@@ -37,6 +40,7 @@ def open_folder(folder, split, data_format="auto", holdout=0.2, class_names=()):
         data_format: a key of READERS, or "auto".
         holdout: the share of the photos that is held out where the folder has no part to evaluate on.
         class_names: the order of the classes, for formats that have none (Pascal VOC, CSV).
+        further: names of what else of the annotations to keep.
 
     Returns:
         Contents.
@@ -48,19 +52,17 @@ def open_folder(folder, split, data_format="auto", holdout=0.2, class_names=()):
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected photos with their annotations")
     name, sets = sets_of(folder, data_format)
-    reader = READERS[name]
     training, held_out = (next((part for part in PARTS[s] if part in sets), None) for s in ("train", "eval"))
     if split == "train" and training is None:
         raise DataError(f"{folder}: {name} data of {', '.join(sets)} alone; expected some to train on")
     is_divided = held_out is None
     part = training if split == "train" or is_divided else held_out
-    coco = reader.read(sets[part], class_names)
+    columns = _columns_of(name, sets[part], class_names, further)
     remark = f"{folder}: taken for {name} ({sets[part].annotations.name}, {part})"
     if is_divided:
-        check(coco, sets[part].annotations)
-        coco = divided(coco, split, holdout)
+        columns = divided(columns, split, holdout)
         remark += f"; {holdout:.0%} of its photos are held out, chosen by their names"
-    return Contents(coco, sets[part].images, sets[part].annotations, remark)
+    return Contents(columns, sets[part].images, sets[part].annotations, remark)
 
 
 def sets_of(folder, data_format="auto"):
@@ -76,31 +78,31 @@ def sets_of(folder, data_format="auto"):
     )
 
 
-def divided(coco, split, holdout):
-    """The part of a COCO dict's photos that is trained on, or the one that is held out.
+def _columns_of(name, photo_set, class_names, further):
+    """The Columns of a PhotoSet in a format of READERS. Raises: DataError."""
+    if name == "coco":
+        return read_columns(photo_set.annotations, further)
+    coco = READERS[name].read(photo_set, class_names)
+    check(coco, photo_set.annotations)
+    return columns_of(coco, further)
+
+
+def divided(columns, split, holdout):
+    """The part of the photos that is trained on, or the one that is held out, as Columns.
 
     A photo's place follows from its name alone: more photos move none of the others. At least one is in
     either part, where there are two.
 
     Args:
-        coco: a COCO dict.
+        columns: Columns.
         split: "train" or "eval".
         holdout: share of the photos, between 0 and 1.
     """
-
-    def place(image):
-        return hashlib.sha256(image["file_name"].encode()).digest()
-
-    images = coco["images"]
-    first, *_, last = sorted(images, key=place) if len(images) > 1 else images * 2
+    places = [hashlib.sha256(name.encode()).digest() for name in columns.file_names]
     limit = int(holdout * 2**32)
-
-    def is_held_out(image):
-        if image in (first, last) and len(images) > 1:
-            return image is first
-        return int.from_bytes(place(image)[:4], "big") < limit
-
-    kept = [image for image in images if is_held_out(image) == (split == "eval")]
-    ids = {image["id"] for image in kept}
-    annotations = [annotation for annotation in coco["annotations"] if annotation["image_id"] in ids]
-    return coco | {"images": kept, "annotations": annotations}
+    held_out = np.asarray([int.from_bytes(place[:4], "big") < limit for place in places])
+    if len(places) > 1:
+        rows = range(len(places))
+        held_out[min(rows, key=places.__getitem__)] = True
+        held_out[max(reversed(rows), key=places.__getitem__)] = False
+    return columns.of_images(held_out == (split == "eval"))

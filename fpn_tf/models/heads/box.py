@@ -10,7 +10,7 @@ from fpn_tf import losses
 from fpn_tf.geometry.bilinear_pooling import ROIAlign
 from fpn_tf.geometry.boxes import clip_boxes, decode_deltas
 from fpn_tf.geometry.levels import check_rank
-from fpn_tf.geometry.selection import best_rows, gather_rows, nms, noise_of, uniform_noise
+from fpn_tf.geometry.selection import best_rows, gather_rows, nms, noise_of, sizes_of, uniform_noise
 from fpn_tf.models.conv_norm import ConvNorm
 from fpn_tf.models.serialization import part_config
 from fpn_tf.structures import Array, BatchDetections, GroundTruth, Proposals, Pyramid, ROITargets
@@ -121,7 +121,7 @@ class BoxStage(keras.layers.Layer):
             seeds: int32 [B].
         """
         proposals = Proposals(*(ops.stop_gradient(x) for x in proposals))
-        objects = ops.shape(truth.boxes)[1]
+        objects = sizes_of(truth.boxes)[1]
         noise = noise_of(proposals.anchors, seeds, ROI_STREAM), uniform_noise(seeds, objects, GT_STREAM)
         return sample_rois(
             proposals,
@@ -177,8 +177,10 @@ class BoxStage(keras.layers.Layer):
         valid = (scores > score_threshold) & proposals.valid[..., None] & large
         indices, kept = self._suppressed_in_classes(boxes, scores, valid)
 
+        pairs = sizes_of(scores)[1] * self.num_classes
+
         def all_of(x):  # [B, P, K, ...] -> [B, P*K, ...]
-            return ops.reshape(x, [-1, ops.shape(x)[1] * x.shape[2], *x.shape[3:]])
+            return ops.reshape(x, [-1, pairs, *x.shape[3:]])
 
         survivors = ops.where(kept, gather_rows(all_of(scores), indices), -1.0)
         scores, rows, exists = best_rows(survivors, self.max_detections)
@@ -203,7 +205,7 @@ class BoxStage(keras.layers.Layer):
             (indices [B, K*D] int32 into the P*K of each image, rising: ties go to the better
             proposal; kept [B, K*D] bool).
         """
-        count, classes = ops.shape(scores)[1], scores.shape[2]
+        _, count, classes = sizes_of(scores)
 
         def by_class(x):  # [B, P, K, ...] -> [B*K, P, ...]
             return ops.reshape(ops.swapaxes(x, 1, 2), [-1, count, *x.shape[3:]])
@@ -215,8 +217,9 @@ class BoxStage(keras.layers.Layer):
         indices = ops.reshape(indices, [-1, classes, self.max_detections]) * classes + label
         indices = ops.reshape(indices, [-1, classes * self.max_detections])
         kept = ops.reshape(kept, [-1, classes * self.max_detections])
-        order = ops.argsort(indices, axis=1)
-        return ops.take_along_axis(indices, order, axis=1), ops.take_along_axis(kept, order, axis=1)
+        # `kept` as the lowest bit: one sort, and nothing to gather by its order.
+        ordered = ops.sort(indices * 2 + ops.cast(kept, "int32"), axis=1)
+        return ordered // 2, ordered % 2 > 0
 
     def get_config(self):
         names = ("foreground_iou", "samples", "foreground_fraction", "box_weights", "smooth_l1_beta")
@@ -308,28 +311,27 @@ class BoxHead(keras.layers.Layer):
         layer = keras.layers.Dense(
             units, activation=activation, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
         )
-        layer.build((None, None, inputs))
+        layer.build((None, inputs))
         return layer
 
     def hidden(self, features: Array, training: bool) -> Array:
-        """RoI features [B, R, S, S, C] -> [B, R, units], what both predictors read."""
-        rois, x = ops.shape(features)[1], features
-        if self.convs:
-            x = ops.reshape(x, [-1, *features.shape[2:]])  # [B, R, S, S, C] -> [B*R, S, S, C]
-            for conv in self.convs:
-                x = conv(x, training=training)
-        # [B, R, S, S, C] or [B*R, S, S, C] -> [B, R, S*S*C]
-        x = ops.reshape(x, [-1, rois, self.dense[0].kernel.shape[0]])
+        """Features of RoIs [B*R, S, S, C] -> [B*R, units], what both predictors read."""
+        x = features
+        for conv in self.convs:
+            x = conv(x, training=training)
+        x = ops.reshape(x, [-1, self.dense[0].kernel.shape[0]])  # [B*R, S, S, C] -> [B*R, S*S*C]
         for layer in self.dense:
             x = layer(x)
         return x
 
     def call(self, features, training=False):
-        rois = ops.shape(features)[1]
-        x = self.hidden(features, training)
+        images, rois, *rest = sizes_of(features)
+        x = self.hidden(ops.reshape(features, [-1, *rest]), training)  # [B, R, S, S, C] -> [B*R, S, S, C]
         logits = ops.cast(self.classifier(x), "float32")
         deltas = ops.cast(self.regressor(x), "float32")
-        return logits, ops.reshape(deltas, [-1, rois, self.num_classes, 4])  # [B, R, K*4] -> [B, R, K, 4]
+        # [B*R, K+1] -> [B, R, K+1] and [B*R, K*4] -> [B, R, K, 4]
+        logits = ops.reshape(logits, [images, rois, self.num_classes + 1])
+        return logits, ops.reshape(deltas, [images, rois, self.num_classes, 4])
 
     def compute_output_shape(self, input_shape):
         batch, rois = input_shape[:2]

@@ -46,12 +46,10 @@ class Conv5Head(BoxHead):
         return shape[-1]
 
     def hidden(self, features, training):
-        rois = ops.shape(features)[1]
-        x = ops.reshape(features, [-1, *features.shape[2:]])  # [B, R, S, S, C] -> [B*R, S, S, C]
+        x = features
         for block in self.stage:
             x = block(x, training=training)
-        x = ops.mean(x, axis=(1, 2))
-        return ops.reshape(x, [-1, rois, x.shape[-1]])  # [B*R, C'] -> [B, R, C']
+        return ops.mean(x, axis=(1, 2))  # [B*R, S', S', C'] -> [B*R, C']
 
     def get_config(self):
         config = keras.layers.Layer.get_config(self)

@@ -9,7 +9,7 @@ from keras import ops
 from fpn_tf import losses
 from fpn_tf.geometry.boxes import anchor_grid, cell_anchors, clip_boxes, decode_deltas
 from fpn_tf.geometry.levels import levels_of
-from fpn_tf.geometry.selection import best_rows, gather_rows, nms, uniform_noise
+from fpn_tf.geometry.selection import best_rows, gather_rows, nms, sizes_of, uniform_noise
 from fpn_tf.kernels.choice import replaceable
 from fpn_tf.models.conv_norm import Conv3x3
 from fpn_tf.models.serialization import part_config
@@ -118,13 +118,13 @@ class ProposalStage(keras.layers.Layer):
     def predict(self, pyramid: Pyramid, images: Array) -> RPNOutputs:
         """A pyramid over images [B, H, W, 3] -> RPNOutputs."""
         logits, deltas = self.head(pyramid)
-        return RPNOutputs(logits, deltas, self.anchors(pyramid, ops.shape(images)[1:3]))
+        return RPNOutputs(logits, deltas, self.anchors(pyramid, sizes_of(images)[1:3]))
 
     def anchors(self, pyramid: Pyramid, canvas: Sequence[Any]) -> dict[str, Array]:
         """{level name: [H*W*A, 4]} for the maps of a pyramid over a canvas of (height, width)."""
         anchors = {}
         for name, cell in self.cell_anchors.items():
-            size = ops.shape(pyramid[name])[1:3]
+            size = sizes_of(pyramid[name])[1:3]
             stride = 2 ** int(name[1:])
             if self.strides_from_sizes:
                 stride = tuple(side // cells for side, cells in zip(canvas, size))
@@ -136,7 +136,7 @@ class ProposalStage(keras.layers.Layer):
     ) -> dict[str, Array]:
         """The losses of a batch, on anchors drawn by `seeds` int32 [B]: {name: scalar}."""
         anchors = ops.concatenate(list(outputs.anchors.values()), axis=0)
-        noise = uniform_noise(seeds, ops.shape(anchors)[0], RPN_STREAM)
+        noise = uniform_noise(seeds, sizes_of(anchors)[0], RPN_STREAM)
         targets = assign_rpn_targets(
             anchors,
             truth,
@@ -174,17 +174,16 @@ class ProposalStage(keras.layers.Layer):
 
     def _best_of_levels(self, outputs, image_sizes, count):
         """The boxes of the `count` highest logits of each level: Proposals with axes [B, L, count]."""
-        deltas, anchors, logits, exist, numbers, anchors_before = [], [], [], [], [], 0
+        deltas, logits, exist, numbers, anchors_before = [], [], [], [], 0
         for name, level_logits in outputs.logits.items():
             values, indices, exists = best_rows(ops.stop_gradient(level_logits), count)
             deltas.append(gather_rows(ops.stop_gradient(outputs.deltas[name]), indices))
-            anchors.append(ops.take(outputs.anchors[name], indices, axis=0))
             logits.append(values)
             exist.append(exists)
             numbers.append(indices + anchors_before)  # among the anchors of all levels
-            anchors_before = anchors_before + ops.shape(level_logits)[1]
-        stacked = (ops.stack(x, axis=1) for x in (deltas, anchors, logits, exist, numbers))
-        deltas, anchors, logits, exist, numbers = stacked
+            anchors_before = anchors_before + sizes_of(level_logits)[1]
+        deltas, logits, exist, numbers = (ops.stack(x, axis=1) for x in (deltas, logits, exist, numbers))
+        anchors = ops.take(ops.concatenate(list(outputs.anchors.values()), axis=0), numbers, axis=0)
         boxes = clip_boxes(decode_deltas(deltas, anchors, self.box_weights), image_sizes)
         sides = boxes[..., 2:] - boxes[..., :2]
         valid = exist & ops.all((sides > 0) & (sides >= self.min_size), axis=-1)
@@ -282,7 +281,8 @@ class RPNHead(keras.layers.Layer):
             hidden = feature
             for conv in self.convs:
                 hidden = conv(hidden)
-            cells = ops.shape(feature)[1] * ops.shape(feature)[2] * self.num_anchors
+            _, height, width, _ = sizes_of(feature)
+            cells = height * width * self.num_anchors
             # [B, H, W, A] -> [B, H*W*A] and [B, H, W, A*4] -> [B, H*W*A, 4]
             logits[name] = ops.cast(ops.reshape(self.objectness(hidden), [-1, cells]), "float32")
             deltas[name] = ops.cast(ops.reshape(self.deltas(hidden), [-1, cells, 4]), "float32")

@@ -5,7 +5,7 @@ from keras import ops
 
 from fpn_tf import losses
 from fpn_tf.geometry.levels import levels_of
-from fpn_tf.geometry.selection import best_rows, gather_rows, uniform_noise
+from fpn_tf.geometry.selection import best_rows, gather_rows, sizes_of, uniform_noise
 from fpn_tf.geometry.windows import window_grid
 from fpn_tf.kernels.choice import replaceable
 from fpn_tf.structures import BatchSegments
@@ -69,13 +69,13 @@ class SegmentStage(keras.layers.Layer):
 
     def windows_on(self, pyramid):
         """The Windows of all heads on the maps of a pyramid, head by head, finest level first."""
-        sizes = {int(name[1:]): ops.shape(feature)[1:3] for name, feature in pyramid.items()}
+        sizes = {int(name[1:]): sizes_of(feature)[1:3] for name, feature in pyramid.items()}
         canonical = [self.canonical_size * (2**0.5 if w == 7 else 1.0) for w in self.windows]
         return window_grid(sizes, canonical, self.padding)
 
     def at_windows(self, pyramid, indices):
         """(scores [B, S], segments [B, S, M, M]) before the sigmoid, at [B, S] indices of windows."""
-        count = sum(ops.shape(feature)[1] * ops.shape(feature)[2] for feature in pyramid.values())
+        count = sum(cells_of(feature) for feature in pyramid.values())
         head_of, cells = indices // count, indices % count
         scores, segments = 0.0, 0.0
         for number, head in enumerate(self.heads):
@@ -96,7 +96,7 @@ class SegmentStage(keras.layers.Layer):
             seeds: see above.
         """
         windows = self.windows_on(pyramid)
-        noise = uniform_noise(seeds, ops.shape(windows.scales)[0], SEGMENT_STREAM)
+        noise = uniform_noise(seeds, sizes_of(windows.scales)[0], SEGMENT_STREAM)
         targets = assign_segment_targets(
             windows,
             truth,
@@ -179,9 +179,9 @@ class SegmentHead(keras.layers.Layer):
     def call(self, pyramid):
         scores = {}
         for name, feature in pyramid.items():
-            cells = ops.shape(feature)[1] * ops.shape(feature)[2]
             # [B, H, W, 1] -> [B, H*W]
-            scores[name] = ops.cast(ops.reshape(self.score(self.hidden(feature)), [-1, cells]), "float32")
+            values = ops.reshape(self.score(self.hidden(feature)), [-1, cells_of(feature)])
+            scores[name] = ops.cast(values, "float32")
         return scores
 
     def at_cells(self, pyramid, cells):
@@ -217,12 +217,15 @@ def outputs_at_cells(head, pyramid, cells):
         (scores [B, S], segments [B, S, M, M]), float32, before the sigmoid.
     """
     # [B, H, W, units] -> [B, H*W, units] of each level, one after another
-    hidden = [
-        ops.reshape(head.hidden(x), [-1, ops.shape(x)[1] * ops.shape(x)[2], head.hidden_units])
-        for x in pyramid.values()
-    ]
+    hidden = [ops.reshape(head.hidden(x), [-1, cells_of(x), head.hidden_units]) for x in pyramid.values()]
     hidden = gather_rows(ops.concatenate(hidden, axis=1), cells)[:, :, None]  # [B, S, 1, units]
-    samples = ops.shape(cells)[1]
+    samples = sizes_of(cells)[1]
     scores = ops.reshape(head.score(hidden), [-1, samples])
     segments = ops.reshape(head.segment(hidden), [-1, samples, head.segment_size, head.segment_size])
     return ops.cast(scores, "float32"), ops.cast(segments, "float32")
+
+
+def cells_of(feature):
+    """The number of cells of maps [B, H, W, C]: H*W."""
+    _, height, width, _ = sizes_of(feature)
+    return height * width

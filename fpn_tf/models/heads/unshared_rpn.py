@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from fpn_tf.geometry.levels import levels_of
+from fpn_tf.geometry.selection import sizes_of
 from fpn_tf.models.heads.rpn import RPNHead, output_shapes, output_specs
 
 
@@ -36,7 +37,8 @@ class UnsharedRPNHead(keras.layers.Layer):
         """See `RPNHead.at_anchors`."""
         anchors_before, logits, deltas = 0, 0, 0
         for name, feature in pyramid.items():
-            count = ops.shape(feature)[1] * ops.shape(feature)[2] * self.num_anchors
+            _, height, width, _ = sizes_of(feature)
+            count = height * width * self.num_anchors
             index_in_level = indices - anchors_before
             is_of_level = (index_in_level >= 0) & (index_in_level < count)
             index_in_level = ops.where(is_of_level, index_in_level, 0)

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from fpn_tf.geometry.levels import consecutive_levels_of
+from fpn_tf.geometry.selection import sizes_of
 from fpn_tf.models.conv_norm import Conv3x3, ConvNorm, add
 from fpn_tf.structures import Array
 
@@ -21,7 +22,10 @@ def upsample_nearest(x, size):
 
     H' is 2H or 2H - 1 (an odd map of a size that is no multiple of the stride).
     """
-    x = ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
+    images, height, width, channels = sizes_of(x)
+    # Keras' own `repeat` is three times as many ops to trace.
+    x = ops.reshape(ops.tile(x[:, :, None], [1, 1, 2, 1, 1]), [images, 2 * height, width, channels])
+    x = ops.reshape(ops.tile(x[:, :, :, None], [1, 1, 1, 2, 1]), [images, 2 * height, 2 * width, channels])
     return x[:, : size[0], : size[1]]
 
 
@@ -88,7 +92,7 @@ class FeaturePyramid(keras.layers.Layer):
         options = {"training": training} if self.norm else {}
         lateral_levels, output_levels = self.lateral_levels(self.levels), self.output_levels(self.levels)
         laterals = {k: conv(maps[f"c{k}"], **options) for conv, k in zip(self.laterals, lateral_levels)}
-        merged = self.merge(laterals, {k: ops.shape(maps[f"c{k}"])[1:3] for k in self.levels})
+        merged = self.merge(laterals, {k: sizes_of(maps[f"c{k}"])[1:3] for k in self.levels})
         pyramid = {f"p{k}": conv(merged[k], **options) for conv, k in zip(self.smoothings, output_levels)}
         if self.extra_level:
             top = self.levels[-1]
