@@ -18,6 +18,7 @@ h1 { font-size: 24px } h2 { font-size: 19px; margin-top: 40px; border-top: 1px s
 h3 { font-size: 14px; margin: 8px 0 0 } p { max-width: 860px }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 .wide { overflow-x: auto; margin-bottom: 14px }
+.tall { max-height: 460px; overflow-y: auto } @media print { .tall { max-height: none } }
 th, td { padding: 3px 10px; text-align: right; border-bottom: 1px solid #eee }
 th:first-child, .text { text-align: left } th { font-weight: 600 }
 svg { font: 12px system-ui, sans-serif; max-width: 100%; height: auto } svg .grid { stroke: #e6e6e6 }
@@ -154,6 +155,7 @@ def lost_section(ap50, lost, counts, meanings, colors):
 
 def classes_section(rows):
     """The section of classes: AP and the threshold of the best F1, then the curves, of ClassRows."""
+    rows = sorted(rows, key=lambda row: (row.ap is None, row.ap))
     cells = [(row.name, row.objects, row.ap, row.ap50, *(row.threshold or [None] * 4)) for row in rows]
     head = ("class", "objects", "AP", "AP50", "best threshold", "precision", "recall", "F1")
     figures = [
@@ -162,8 +164,9 @@ def classes_section(rows):
     return section(
         "Classes",
         "The best threshold is the score that gives the largest F1, with precision and recall there, at IoU "
-        "0.5. Below: precision over recall; AP50 is the area below the curve, the dot the best threshold.",
-        table(head, cells),
+        "0.5. Classes of the lowest AP come first. Below: precision over recall; AP50 is the area below the "
+        "curve, the dot the best threshold.",
+        table(head, cells) if len(rows) <= FEW else f'<div class="tall">{table(head, cells)}</div>',
         _folded("Precision over recall", _row(figures), len(rows) <= FEW),
     )
 

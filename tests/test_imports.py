@@ -58,12 +58,15 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "predict": CORE | {"evaluation", "visualize"},
     "training": NETS
     | {"checkpoint", "checkpoint_state", "cluster", "config", "data", "evaluation", "models", "pretrained"},
-    "exporting": CORE,
+    "exporting": CORE | {"models"},
     "stage_times": CORE | {"assemble", "cluster", "config", "training"},
 }
 PARTS = {  # files of `models` that others there may import: the pages join the parts, parts never each other
-    "models": {"conv_norm", "detector", "serialization", "old_calls", "backbones", "necks", "heads"},
-    "models/detector": {"backbones", "old_calls", "serialization"},
+    "models": {"class_agnostic", "conv_norm", "detector", "serialization", "old_calls"}
+    | {"backbones", "necks", "heads"},
+    "models/class_agnostic": {"detector"},
+    "models/detector": {"backbones", "old_calls", "on_backends", "serialization"},
+    "models/on_backends": set(),
     "models/conv_norm": set(),
     "models/serialization": set(),
     "models/old_calls": set(),
@@ -86,7 +89,7 @@ TENSORFLOW = {
     *(f"kernels/tf_{name}" for name in ("rows", "sums")),
     "kernels/winograd",
 }
-LAZILY = {"kernels/choice", "models/detector", "preprocessing"}  # inside functions, where Keras runs on it
+LAZILY = {"kernels/choice", "models/on_backends", "preprocessing"}  # inside functions, where Keras runs on it
 # They join everything; the library imports none of them.
 PROGRAM = {"__main__", "command", "command_flags", "modes"}
 FILES = sorted(p.relative_to(ROOT).with_suffix("").as_posix() for p in ROOT.rglob("*.py"))

@@ -218,6 +218,18 @@ def test_a_matrix_of_many_classes_is_folded_and_numbered(classes, is_folded):
     assert page.is_open != is_folded
 
 
+@pytest.mark.parametrize("count", [3, 40])
+def test_classes_of_the_lowest_ap_come_first(count):
+    rows = [
+        report_page.ClassRow(f"class {i}", 5 if i else 0, (i * 7 % 50) / 50 if i else None, 0.5, None, ())
+        for i in range(count)
+    ]
+    text = report_page.classes_section(rows)
+    aps = [row[2] for row in Page(text).rows[1:]]
+    assert aps == [*sorted(aps[:-1]), "-"]
+    assert ('class="tall"' in text) == (count == 40)  # in a frame of its own
+
+
 def test_tables_show_numbers_texts_and_nothing():
     page = Page(f"{report_page.table(('name', 'value'), [('<a>', 1), ('b', 0.12345), ('c', None)])}")
     assert page.rows == [["name", "value"], ["<a>", "1"], ["b", "0.123"], ["c", "-"]]

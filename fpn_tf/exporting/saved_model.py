@@ -12,7 +12,7 @@ from fpn_tf.errors import ConfigError
 from fpn_tf.exporting import serving_files, versions
 from fpn_tf.exporting.photo_decoding import MOST_PIXELS, decoded
 from fpn_tf.files import path_for_tensorflow
-from fpn_tf.models.detector import compiled_detector
+from fpn_tf.models.on_backends import compiled_detector
 
 
 def export(model, folder, platform="any", max_pixels=MOST_PIXELS, server_files=False):

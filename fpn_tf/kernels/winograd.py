@@ -101,7 +101,7 @@ def _map_gradient(upstream, kernel):
 
 @one_function(MAP, MAP)
 def _kernel_gradient(x, upstream):
-    """[B, H, W, C] and [B, H, W, C'] -> [3, 3, C, C']: the convolution backwards, from products to the kernel."""
+    """[B, H, W, C] and [B, H, W, C'] -> [3, 3, C, C']: backwards, from the products to the kernel."""
     channels, filters = tf.shape(x)[3], tf.shape(upstream)[3]
 
     def add_rows(total, rows):

@@ -150,7 +150,7 @@ def conv3x3(x, kernel):
 
 @replaceable
 def norm_in_groups(x, gamma, beta, groups, epsilon):
-    """Group normalisation (Wu and He, arXiv 1803.08494), the numbers of Keras' layer: [B, H, W, C] -> the same.
+    """Group normalisation (Wu and He, arXiv 1803.08494) as in Keras' layer: [B, H, W, C] -> the same.
 
     Args:
         x: [B, H, W, C]; statistics are float32, whatever its dtype.

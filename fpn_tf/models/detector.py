@@ -1,6 +1,5 @@
 """What Keras asks of a model, and `detect`: a detector's hooks, with nothing about boxes in them."""
 
-import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from keras import ops
 from fpn_tf.errors import UserError
 from fpn_tf.models.backbones.applications import as_backbone, pixel_format
 from fpn_tf.models.old_calls import model_of_old_archive
+from fpn_tf.models.on_backends import compiled_detector, replica_count, with_added_losses
 from fpn_tf.models.serialization import part_config
 from fpn_tf.photo_forms import Photo, photo_from, photos_in
 from fpn_tf.preprocessing import Preprocessor
@@ -24,8 +24,8 @@ class Detector(keras.Model):
 
     A subclass gives `call(inputs, training)`: Outputs in training, BatchDetections at test time;
     `propose(inputs, training)` -> Outputs, `detections(outputs, inputs)` -> BatchDetections of Outputs
-    at test time; `compute_losses(y, outputs, training)` -> {name: scalar};
-    `loss_names`; and `build_stages(pyramid)`. The inputs are
+    at test time; `compute_losses(y, outputs, training)` -> {name: scalar}; and in `part_names` after the
+    neck its stages, the last of which detects. The inputs are
 
         {"images": [B, H, W, 3] RGB of 0..255, H and W multiples of 32, padding at the bottom right;
              of the preprocessor's `pixel_dtype`,
@@ -44,8 +44,6 @@ class Detector(keras.Model):
     config: Any = None  # the `fpn_tf.Config` of its run, if it has one
     is_assembled = False  # whether that config describes all of its parts, see `fpn_tf.build`
     part_names: tuple[str, ...] = ("backbone", "neck")  # attributes that training may freeze or hand on
-    loss_names: Any  # tuple[str, ...], of what `compute_losses` gives; a property in subclasses
-    num_classes: Any  # K, int
 
     def __init__(
         self,
@@ -73,6 +71,44 @@ class Detector(keras.Model):
 
     def build_stages(self, pyramid: Pyramid) -> None:
         """Creates the weights of what reads the pyramid, {"p2": KerasTensor [B, H, W, C], ...}."""
+        shapes = {name: tuple(feature.shape) for name, feature in pyramid.items()}
+        for name in self.part_names[2:]:
+            getattr(self, name).build(shapes)
+
+    # What its parts say about themselves ------------------------------------------------------
+
+    @property
+    def stages(self) -> tuple[Any, ...]:
+        """The parts that have losses, in their order."""
+        return tuple(getattr(self, name) for name in self.part_names[2:])
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Those of what `compute_losses` gives."""
+        return tuple(name for stage in self.stages for name in stage.loss_names)
+
+    @property
+    def num_classes(self) -> int:
+        """K, without background."""
+        return self._of_last_part("num_classes")
+
+    @property
+    def score_threshold(self) -> float:
+        """What a detection's score must be above where no other threshold is given."""
+        return self._of_last_part("score_threshold")
+
+    @property
+    def nms_threshold(self) -> float:
+        """The IoU above which the worse of two boxes (of a class) is dropped."""
+        return self._of_last_part("nms_threshold")
+
+    @property
+    def max_detections(self) -> int:
+        """The most boxes or segments that one image can have."""
+        return self._of_last_part("max_detections")
+
+    def _of_last_part(self, name):
+        return getattr(getattr(self, self.part_names[-1]), name)
 
     @property
     def truth_fields(self) -> dict[str, TruthField]:
@@ -146,10 +182,10 @@ class Detector(keras.Model):
         """
         # Detection needs no losses; evaluate() asks for both, and equal subgraphs are merged.
         outputs = y_pred if training else self.propose(x, training=False)
-        losses = self.compute_losses(y, outputs, training)
+        losses, added = with_added_losses(self, lambda: self.compute_losses(y, outputs, training))
         for tracker in self.loss_trackers:
             tracker.update_state(losses[tracker.name])
-        return self.total_loss(losses) / replica_count()
+        return (self.total_loss(losses) + sum(added)) / replica_count()
 
     def total_loss(self, losses: Mapping[str, Array]) -> Array:
         """What training minimises, float32 []: a batch's named losses, and what layers add to Keras' own
@@ -204,11 +240,6 @@ class Detector(keras.Model):
             self._compiled_detector = compiled_detector(self)
         return self._compiled_detector
 
-    @property
-    def score_threshold(self) -> float:
-        """What a detection's score must be above where no other threshold is given."""
-        return -1.0
-
     def in_photo(self, batch: Any, number: int, shown_size: Size, photo_size: Size) -> Detections:
         """One image's part of a batch's detections as Detections of the photo it was made from.
 
@@ -239,7 +270,7 @@ class Detector(keras.Model):
     def __dir__(self):
         # Keras saves the weights under the first of these names that leads to them: not under `layers`,
         # whose entries go by their classes, but under the names of the parts.
-        return [name for name in super().__dir__() if name != "layers"]
+        return [name for name in super().__dir__() if name not in ("layers", "stages")]
 
     def get_config(self):
         parts = {name: part_config(getattr(self, name)) for name in self.part_names}
@@ -252,19 +283,6 @@ class Detector(keras.Model):
         if "config" in config:  # of the version before
             return model_of_old_archive(config)
         return cls(**keras.saving.deserialize_keras_object(config))
-
-
-def without_class(detections, score_threshold):
-    """BatchDetections of one class: of its boxes that score above the threshold (None: of all)."""
-    if score_threshold is None:
-        return detections
-    valid = detections.valid & (detections.scores > score_threshold)
-    return detections._replace(valid=valid, classes=ops.cast(valid, "int32"))
-
-
-def shapes_of(pyramid):
-    """{level name: tensor} -> {level name: its shape, None where it varies}."""
-    return {name: tuple(feature.shape) for name, feature in pyramid.items()}
 
 
 def _check_names(pyramid, neck):
@@ -286,51 +304,3 @@ def photos_of(images):
         except ValueError as error:
             raise ValueError(f"images[{number}]: {error}") from None
         yield photo
-
-
-def replica_count():
-    """Replicas of the current `tf.distribute` strategy; 1 on other backends."""
-    if keras.config.backend() != "tensorflow":
-        return 1
-    import tensorflow as tf
-
-    return tf.distribute.get_strategy().num_replicas_in_sync
-
-
-def compiled_detector(model):
-    """The model at test time, compiled.
-
-    On TensorFlow one trace serves every batch and image size (Keras' own predict function would
-    trace anew for several of them); JAX compiles for each shape, and the weights stay where they are
-    (Keras' own would write all of them back after every batch).
-
-    Args:
-        model: `fpn_tf.models.detector.Detector`.
-
-    Returns:
-        {inputs, "score_threshold" among them} -> BatchDetections; on TensorFlow a tf.function.
-    """
-    if keras.config.backend() == "jax":
-        return jax_detector(model)
-    if keras.config.backend() != "tensorflow":
-        return model.predict_on_batch
-    import tensorflow as tf
-
-    inputs = model.x_spec() | {"score_threshold": ((), "float32")}
-    spec = {key: tf.TensorSpec(*shape_and_dtype) for key, shape_and_dtype in inputs.items()}
-    at_test_time = functools.partial(model, training=False)
-    return tf.function(at_test_time, input_signature=[spec], jit_compile=False, autograph=False)
-
-
-def jax_detector(model):
-    """`compiled_detector` on JAX."""
-    import jax
-
-    variables = model.variables
-
-    @jax.jit
-    def at_test_time(values, inputs):
-        with keras.StatelessScope(state_mapping=list(zip(variables, values))):
-            return model(inputs, training=False)
-
-    return lambda inputs: at_test_time([variable.value for variable in variables], inputs)

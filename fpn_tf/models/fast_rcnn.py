@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from fpn_tf.geometry.selection import sizes_of
-from fpn_tf.models.detector import Detector, photos_of, shapes_of
+from fpn_tf.models.detector import Detector, photos_of
 from fpn_tf.models.heads.box import BoxStage
 from fpn_tf.models.necks.feature_pyramid import FeaturePyramid
 from fpn_tf.models.old_calls import accepts_config
@@ -64,9 +64,6 @@ class FastRCNN(Detector):
         self.box_head = BoxStage.for_classes(num_classes, box_head, name="box_head", dtype=dtype)
         self.build()
 
-    def build_stages(self, pyramid):
-        self.box_head.build(shapes_of(pyramid))
-
     def x_spec(self) -> dict[str, tuple]:
         more = {"proposal_boxes": ((None, None, 4), "float32"), "proposal_valid": ((None, None), "bool")}
         return super().x_spec() | more
@@ -118,29 +115,6 @@ class FastRCNN(Detector):
             shown = self.preprocessor.boxes_shown(boxes, size, self.preprocessor.shown_size(size))
             detections.append(self.detect_one(photo, score_threshold, **fixed(shown)))
         return detections
-
-    @property
-    def loss_names(self) -> tuple[str, ...]:
-        return self.box_head.loss_names
-
-    @property
-    def num_classes(self) -> int:
-        """K, without background."""
-        return self.box_head.num_classes
-
-    @property
-    def score_threshold(self) -> float:
-        return self.box_head.score_threshold
-
-    @property
-    def nms_threshold(self) -> float:
-        """The IoU above which the worse of two boxes of a class is dropped."""
-        return self.box_head.nms_threshold
-
-    @property
-    def max_detections(self) -> int:
-        """The most boxes that one image can have."""
-        return self.box_head.max_detections
 
 
 def fixed(boxes):

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from fpn_tf.models.detector import Detector, shapes_of
+from fpn_tf.models.detector import Detector
 from fpn_tf.models.heads.box import BoxStage
 from fpn_tf.models.heads.head import Head
 from fpn_tf.models.heads.rpn import ProposalStage
@@ -84,8 +84,7 @@ class FasterRCNN(Detector):
         self.build()
 
     def build_stages(self, pyramid):
-        self.rpn.build(shapes_of(pyramid))
-        self.box_head.build(shapes_of(pyramid))
+        super().build_stages(pyramid)
         boxes = keras.KerasTensor((None, None, 4), dtype="float32")
         for head in self.heads:
             head(pyramid, boxes)  # creates its weights
@@ -128,32 +127,12 @@ class FasterRCNN(Detector):
     # What its parts say about themselves ----------------------------------------------------------
 
     @property
-    def loss_names(self) -> tuple[str, ...]:
-        stages = (self.rpn, self.box_head, *self.heads)
-        return tuple(name for stage in stages for name in stage.loss_names)
+    def stages(self) -> tuple[Any, ...]:
+        return (self.rpn, self.box_head, *self.heads)
 
     @property
     def truth_fields(self) -> dict[str, TruthField]:
         return {name: field for head in self.heads for name, field in head.truth_fields.items()}
-
-    @property
-    def num_classes(self) -> int:
-        """K, without background."""
-        return self.box_head.num_classes
-
-    @property
-    def score_threshold(self) -> float:
-        return self.box_head.score_threshold
-
-    @property
-    def nms_threshold(self) -> float:
-        """The IoU above which the worse of two boxes of a class is dropped."""
-        return self.box_head.nms_threshold
-
-    @property
-    def max_detections(self) -> int:
-        """The most boxes that one image can have."""
-        return self.box_head.max_detections
 
     def get_config(self):
         return super().get_config() | {"heads": part_config(self.heads)}

@@ -6,10 +6,9 @@ images -> backbone -> neck -> RPN -> proposals
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from fpn_tf.models.detector import Detector, shapes_of, without_class
+from fpn_tf.models.class_agnostic import ClassAgnosticDetector, above
 from fpn_tf.models.heads.rpn import ProposalStage
 from fpn_tf.models.necks.feature_pyramid import FeaturePyramid
 from fpn_tf.models.old_calls import accepts_config
@@ -19,7 +18,7 @@ from fpn_tf.targets.box_targets import ground_truth
 
 
 @keras.saving.register_keras_serializable("fpn_tf")
-class RPN(Detector):
+class RPN(ClassAgnosticDetector):
     """Proposes boxes for whatever may be an object.
 
     As `fpn_tf.FasterRCNN`, but that the proposals are what it detects: their score is the objectness,
@@ -39,7 +38,6 @@ class RPN(Detector):
 
     kind = "rpn"
     part_names = ("backbone", "neck", "rpn")
-    num_classes = 1
 
     @accepts_config
     def __init__(
@@ -56,9 +54,6 @@ class RPN(Detector):
         super().__init__(backbone, neck, preprocessor, name=name, **kwargs)
         self.rpn = rpn or ProposalStage(name="rpn", dtype=dtype)
         self.build()
-
-    def build_stages(self, pyramid):
-        self.rpn.build(shapes_of(pyramid))
 
     def call(self, inputs, training=False):
         outputs = self.propose(inputs, training)
@@ -83,25 +78,4 @@ class RPN(Detector):
         boxes, logits, valid, _ = outputs.proposals
         scores = ops.where(valid, ops.sigmoid(logits), 0.0)
         proposals = BatchDetections(boxes, scores, ops.cast(valid, "int32"), valid)
-        return without_class(proposals, inputs.get("score_threshold"))
-
-    def category_ids(self, classes: np.ndarray) -> np.ndarray:
-        return np.ones(len(classes), np.int64)
-
-    @property
-    def class_names(self) -> dict[int, str]:
-        return {1: "object"}
-
-    @property
-    def loss_names(self) -> tuple[str, ...]:
-        return self.rpn.loss_names
-
-    @property
-    def nms_threshold(self) -> float:
-        """The IoU above which the worse of two boxes is dropped."""
-        return self.rpn.nms_threshold
-
-    @property
-    def max_detections(self) -> int:
-        """The most boxes that one image can have."""
-        return self.rpn.post_nms_test
+        return above(proposals, inputs.get("score_threshold"))

@@ -7,9 +7,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from fpn_tf.models.detector import Detector, shapes_of
+from fpn_tf.models.class_agnostic import ClassAgnosticDetector, above
 from fpn_tf.models.heads.segment import SegmentStage
 from fpn_tf.models.necks.feature_pyramid import FeaturePyramid
 from fpn_tf.models.old_calls import accepts_config
@@ -19,7 +18,7 @@ from fpn_tf.targets.box_targets import ground_truth
 
 
 @keras.saving.register_keras_serializable("fpn_tf")
-class SegmentProposals(Detector):
+class SegmentProposals(ClassAgnosticDetector):
     """Proposes segments for whatever may be an object, without classes.
 
     `call(inputs)` gives BatchSegments, the windows of the highest scores; nothing is suppressed. y holds
@@ -43,7 +42,6 @@ class SegmentProposals(Detector):
 
     kind = "segment_proposals"
     part_names = ("backbone", "neck", "segment_head")
-    num_classes = 1
 
     @accepts_config
     def __init__(
@@ -60,9 +58,6 @@ class SegmentProposals(Detector):
         super().__init__(backbone, neck, preprocessor, name=name, **kwargs)
         self.segment_head = segment_head or SegmentStage(name="segment_head", dtype=dtype)
         self.build()
-
-    def build_stages(self, pyramid):
-        self.segment_head.build(shapes_of(pyramid))
 
     def call(self, inputs, training=False):
         outputs = self.propose(inputs, training)
@@ -84,11 +79,7 @@ class SegmentProposals(Detector):
     def detections(self, outputs: Outputs, inputs: dict[str, Array]) -> BatchSegments:
         """Outputs -> BatchSegments."""
         segments = self.segment_head.detect(outputs.pyramid, inputs["image_sizes"])
-        threshold = inputs.get("score_threshold")
-        if threshold is None:
-            return segments
-        valid = segments.valid & (segments.scores > threshold)
-        return segments._replace(valid=valid, classes=ops.cast(valid, "int32"))
+        return above(segments, inputs.get("score_threshold"))
 
     def in_photo(self, batch: Any, number: int, shown_size: Size, photo_size: Size) -> SegmentDetections:
         """One image's part of a batch's segments as SegmentDetections of the photo it was made from."""
@@ -101,22 +92,6 @@ class SegmentProposals(Detector):
         return SegmentDetections(
             boxes, batch.scores[number][valid], classes, self.class_names, regions=regions, segments=segments
         )
-
-    def category_ids(self, classes: np.ndarray) -> np.ndarray:
-        return np.ones(len(classes), np.int64)
-
-    @property
-    def class_names(self) -> dict[int, str]:
-        return {1: "object"}
-
-    @property
-    def loss_names(self) -> tuple[str, ...]:
-        return self.segment_head.loss_names
-
-    @property
-    def max_detections(self) -> int:
-        """The most segments that one image can have."""
-        return self.segment_head.max_proposals
 
 
 def tight_boxes(regions, segments):

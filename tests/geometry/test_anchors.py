@@ -23,3 +23,14 @@ def test_areas_and_ratios_of_the_paper():
 def test_rounded_anchors_of_torchvision():
     # sqrt(0.5) * 32 = 22.63, 32 / sqrt(0.5) = 45.25; halves 11.31 -> 11 and 22.63 -> 23.
     np.testing.assert_array_equal(base_anchors((32,), (0.5,), rounding="torchvision"), [[-23, -11, 23, 11]])
+
+
+def test_rounded_anchors_of_detectron():
+    # 16 / sqrt(0.5) = 22.63 -> 23 wide, 23 / 2 = 11.5 -> 12 high; twice as large for a size of 32, and moved
+    # by half a stride, to the middle of the cell.
+    np.testing.assert_array_equal(base_anchors((32,), (0.5,), "detectron", 16), [[-15, -4, 31, 20]])
+
+
+def test_a_grid_may_have_one_stride_down_and_another_to_the_right():
+    grid = ops.convert_to_numpy(anchor_grid((2, 2), (4, 8), [[0, 0, 1, 2]]))
+    np.testing.assert_array_equal(grid, [[0, 0, 1, 2], [8, 0, 9, 2], [0, 4, 1, 6], [8, 4, 9, 6]])

@@ -25,6 +25,21 @@ def test_pairwise_iou_of_boxes_without_area_is_zero():
     assert ops.convert_to_numpy(box_maths.pairwise_iou(point, point)).item() == 0.0
 
 
+def test_areas_of_boxes_that_end_before_they_begin_are_zero():
+    boxes = np.array([[0, 0, 2, 3], [3, 3, 1, 5], [5, 5, 1, 1]], np.float32)
+    np.testing.assert_array_equal(ops.convert_to_numpy(box_maths.box_area(boxes)), [6, 0, 0])
+
+
+def test_boxes_smaller_than_a_pixel_count_as_large_as_they_are():
+    small, tall = np.array([[[0, 0, 0.5, 0.5]], [[0, 0, 0.5, 1.0]]], np.float32)
+    assert ops.convert_to_numpy(box_maths.pairwise_iou(small, tall)).item() == 0.25 / 0.5
+    deltas = ops.convert_to_numpy(box_maths.encode_deltas(tall, small, (1, 1, 1, 1)))
+    np.testing.assert_allclose(deltas, [[0, 0.25 / 0.5, 0, math.log(2)]], atol=1e-6)
+    point = np.array([[3, 3, 3, 3]], np.float32)
+    deltas = ops.convert_to_numpy(box_maths.encode_deltas(point, tall, (1, 1, 1, 1)))
+    np.testing.assert_allclose(deltas[0, 2:], [math.log(1e-6 / 0.5), math.log(1e-6)], rtol=1e-5)
+
+
 def test_pairwise_iou_keeps_leading_axes():
     stacked = np.stack([BOXES[:3], BOXES[3:]])
     found = ops.convert_to_numpy(box_maths.pairwise_iou(stacked, stacked))

@@ -4,7 +4,7 @@ import pytest
 from backends import tensors_of
 from keras import ops
 
-from fpn_tf import FasterRCNN, FeaturePyramid, Preprocessor, build, config
+from fpn_tf import FasterRCNN, FeaturePyramid, Head, Preprocessor, build, config
 from fpn_tf.geometry.boxes import decode_deltas
 from fpn_tf.models.heads.box import BoxHead, BoxStage
 from fpn_tf.models.heads.rpn import ProposalStage
@@ -252,6 +252,37 @@ def test_losses_that_layers_add_are_trained(batch):
         assert len(named) == 4
         np.testing.assert_allclose(float(loss) - sum(map(float, named)), added + decay, rtol=1e-4)
     assert min(added, decay) > 0.1
+
+
+class Restless(Head):
+    """A head that adds to Keras' losses what it names nowhere, and counts how often."""
+
+    loss_names = ("restless_loss",)
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.count = keras.Variable(0.0, trainable=False)
+
+    def predict(self, pyramid, boxes, training=False):
+        return {"zero": ops.zeros_like(boxes[..., 0])}
+
+    def losses(self, pyramid, rois, training=True):
+        self.add_loss(ops.convert_to_tensor(3.0))
+        self.count.assign(self.count + 1.0)
+        return {"restless_loss": ops.mean(rois.rois) * 0.0 + 1.0}
+
+
+def test_losses_and_state_of_a_heads_losses_are_kept_fit_and_evaluate(batch):
+    """On every backend: Keras' trainer for JAX alone forgets what `add_loss` is told outside of `call`."""
+    small = Preprocessor(short_side=64, max_side=96)
+    neck = FeaturePyramid(8, name="neck")
+    model = FasterRCNN("resnet_tiny", 3, neck, heads=[Restless()], preprocessor=small)
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True, jit_compile=False)
+    for steps, run in enumerate((model.train_on_batch, model.test_on_batch), start=1):
+        loss, *named = map(float, run(*batch))
+        assert len(named) == 5
+        np.testing.assert_allclose(loss - sum(named), 3.0, rtol=1e-4)
+        assert float(ops.convert_to_numpy(model.heads[0].count)) == steps
 
 
 def test_mixed_precision_keeps_geometry_and_losses_float32(tiny_config, batch):

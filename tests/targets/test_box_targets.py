@@ -138,3 +138,19 @@ def test_the_foreground_quota_is_rounded_down():
     labels[:, 10:] = 0
     drawn = sample(labels, np.linspace(0, 0.9, 20, dtype=np.float32)[None], 7, 0.25)  # 1.75 of 7
     assert numpy(drawn)[1].sum() == 1
+
+
+def test_a_roi_has_the_fields_of_its_own_object():
+    boxes = np.array([[[0, 0, 10, 10], [40, 40, 60, 60]], [[5, 5, 25, 25], [0, 0, 0, 0]]], np.float32)
+    colours = np.array([[5, 9], [7, 0]], np.int32)
+    valid = np.array([[True, True], [True, False]])
+    gt = GroundTruth(boxes, np.array([[1, 2], [3, 0]]), valid, {"colour": colours})
+    proposals = Proposals(
+        boxes + 1, np.zeros((2, 2), np.float32), np.array([[False, True], [True, False]]), None
+    )
+    noise = np.array([[0.1, 0.9, 0.2, 0.3], [0.9, 0.1, 0.3, 0.2]], np.float32)
+    rois = sample_rois(proposals, gt, noise, samples=4, **QUOTAS | {"foreground_fraction": 0.5})
+    classes, drawn_colours = ops.convert_to_numpy(rois.classes), ops.convert_to_numpy(rois.fields["colour"])
+    assert sorted(set(classes[classes > 0].tolist())) == [2, 3]
+    for kind, colour in ((2, 9), (3, 7)):
+        assert set(drawn_colours[classes == kind].tolist()) == {colour}

@@ -121,3 +121,10 @@ def test_samples_are_foreground_and_background_inside_the_image(windows):
     expected = ((y > box[1]) & (y < box[3]))[:, None] & ((x > box[0]) & (x < box[2]))[None]
     segment = ops.convert_to_numpy(targets.segments)[0, positive]
     assert np.mean(segment != expected) < 0.08  # cells that the border runs through
+
+
+def test_windows_a_stride_away_are_the_objects_still(windows):
+    box = np.array([[[2, -2, 10, 6]]], np.float32)  # 8 pixels, around (6, 2); windows lie at 2, 6, 10, 14
+    gt = tensors_of(GroundTruth(box, np.array([[1]], "i"), np.array([[True]])))
+    _, labels = match_windows(windows, gt)
+    assert ops.convert_to_numpy(labels)[0, :4].tolist() == [1, 1, 1, 0]

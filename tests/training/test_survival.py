@@ -113,6 +113,10 @@ def test_several_workers_train_as_one(whole, tmp_path, launch, count, mode):
     check_same_training(model_dir, tmp_path / "run")
     for file in ("eval/metrics.json", "export/1/saved_model.pb"):
         assert (tmp_path / "run" / file).exists() == (mode == "train_and_eval")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "train.jsonl").read_text().splitlines()]
+    held_out = [line["held_out_losses"] for line in lines if "AP" in line]
+    assert len(held_out) == (mode == "train_and_eval")  # the chief alone writes
+    assert all(losses["total_loss"] > 0 for losses in held_out)
 
 
 @pytest.mark.slow

@@ -88,6 +88,11 @@ class ProposalStage(keras.layers.Layer):
         self.post_nms_train, self.post_nms_test = post_nms_train, post_nms_test
         self.nms_threshold, self.min_size = nms_threshold, min_size
 
+    @property
+    def max_detections(self) -> int:
+        """D, per image, where the proposals are what is detected."""
+        return self.post_nms_test
+
     def build(self, pyramid_shape):
         """Creates the weights, for maps {"p2": (B, H, W, C), ...}, finest first.
 

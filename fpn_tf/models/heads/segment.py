@@ -54,6 +54,11 @@ class SegmentStage(keras.layers.Layer):
         self.samples, self.foreground_fraction = samples, foreground_fraction
         self.loss_weight, self.max_proposals = loss_weight, max_proposals
 
+    @property
+    def max_detections(self):
+        """D, per image."""
+        return self.max_proposals
+
     def build(self, pyramid_shape):
         """Creates the weights, for maps {"p2": (B, H, W, C), ...}."""
         if self.built:
