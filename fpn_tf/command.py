@@ -19,7 +19,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from absl import app, flags, logging
 
 from fpn_tf import config as config_lib
-from fpn_tf import endings, files, keras_settings
+from fpn_tf import endings, files, interrupts, keras_settings
 from fpn_tf.command_flags import (
     ANNOTATIONS,
     CHECKPOINT,
@@ -78,7 +78,8 @@ def experiment_module(name):
     folders = experiment_folders()
     candidates = [folder / f"{name}.py" for folder in folders]
     if re.fullmatch(r"[\w/]+", name) and any(path.is_file() for path in candidates):
-        return importlib.import_module(f"experiments.{name.replace('/', '.')}")
+        with interrupts.delayed():  # it may import Keras
+            return importlib.import_module(f"experiments.{name.replace('/', '.')}")
     known = sorted(p.stem for folder in folders for p in folder.glob("*.py") if p.stem != "__init__")
     raise ConfigError(
         f"--experiment={name}: no such file as {' or '.join(map(str, candidates))}; "
@@ -185,11 +186,12 @@ def benchmark_arguments(config):
 
 def import_modes():
     """fpn_tf.modes, and with it Keras and TensorFlow. Raises: ConfigError, where they cannot start."""
-    keras_settings.check_backend([name for name, mode in MODES.items() if mode.needs_tensorflow])
-    keras_settings.check_file()
-    keras_settings.settle()
-    from fpn_tf import modes
-    from fpn_tf.kernels import malloc
+    with interrupts.delayed():  # Keras and TensorFlow do not survive an exception while they are imported
+        keras_settings.check_backend([name for name, mode in MODES.items() if mode.needs_tensorflow])
+        keras_settings.check_file()
+        keras_settings.settle()
+        from fpn_tf import modes
+        from fpn_tf.kernels import malloc
 
     malloc.keep_freed()
     return modes

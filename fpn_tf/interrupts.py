@@ -9,6 +9,8 @@ import signal
 import threading
 import time
 
+from fpn_tf.errors import InterruptedRunError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ANSWER_SECONDS = 1.0  # a scheduler sends a signal several times; the first is being answered that long
 
@@ -29,7 +31,7 @@ class Interrupt(KeyboardInterrupt):
 def raised():
     """A context in which SIGINT, SIGTERM and SIGHUP raise Interrupt.
 
-    Where somebody else's code has swallowed it, it is raised at the end of the context.
+    Where somebody else's code swallows it, or stumbles over it, it is raised at the end of the context.
     """
     caught, times = [], []
 
@@ -41,9 +43,24 @@ def raised():
             raise Interrupt(number)
 
     with _handled_by(interrupt):
-        yield
+        try:
+            yield
+        except InterruptedRunError:  # somebody has made a message of it
+            raise
+        except Exception:
+            if not caught:
+                raise
         if caught:
             raise Interrupt(caught[0])
+
+
+@contextlib.contextmanager
+def delayed():
+    """A context at whose end SIGINT, SIGTERM and SIGHUP raise Interrupt: for what must not be cut in two."""
+    with noted() as caught:
+        yield
+    if caught:
+        raise Interrupt(caught[0])
 
 
 @contextlib.contextmanager

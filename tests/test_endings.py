@@ -118,6 +118,30 @@ def test_a_signal_that_was_swallowed_ends_the_work_after_it(capsys):
     assert done
 
 
+def test_a_signal_that_somebody_stumbles_over_is_the_signal(capsys):
+    def work():
+        try:
+            sending("SIGTERM")()
+        except BaseException:
+            raise AttributeError("half a module") from None
+
+    line = "stopped by SIGTERM; what was saved before is whole\n"
+    assert ended(work, capsys) == (143, line)
+
+
+def test_what_must_not_be_cut_ends_first(capsys):
+    done = []
+
+    def work():
+        with interrupts.delayed():
+            sending("SIGTERM", "SIGHUP")()
+            done.append("whole")
+        done.append("more")
+
+    assert ended(work, capsys)[0] == 143
+    assert done == ["whole"]
+
+
 def test_no_handler_is_left(capsys):
     before = [signal.getsignal(number) for number in interrupts.SIGNALS]
     ended(sending("SIGTERM"), capsys)
@@ -128,7 +152,7 @@ def test_no_handler_is_left(capsys):
 
 @pytest.mark.parametrize("context", [interrupts.raised, interrupts.noted])
 def test_what_is_ignored_stays_so(context):
-    """`nohup` ignores SIGHUP, a shell SIGINT of what runs in its background."""
+    """Under nohup SIGHUP is ignored, by a shell SIGINT of what runs in its background."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with context():

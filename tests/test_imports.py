@@ -22,7 +22,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "coco_classes": set(),
     "errors": set(),
     "files": {"errors"},
-    "interrupts": set(),
+    "interrupts": {"errors"},
     "output_streams": set(),
     "endings": {"errors", "interrupts"},
     "registration": set(),  # it names modules as texts

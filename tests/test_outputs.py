@@ -9,7 +9,6 @@ from conftest import make_quick_config, run_main
 
 from fpn_tf import build, files
 from fpn_tf import config as config_lib
-from fpn_tf.cluster import make_cluster
 from fpn_tf.errors import CheckpointError, DataError
 from fpn_tf.exporting import saved_model
 from fpn_tf.modes import evaluating, export_record, exporting, proposing, scoring
@@ -90,7 +89,7 @@ def test_metrics_are_printed_before_they_are_written(scored, tmp_path, monkeypat
     monkeypatch.setattr(scoring.evaluator, "write", failing(errno.ENOSPC))
     shown = []
     with pytest.raises(OSError, match="No space left"):
-        scoring.score_and_write(*scored, tmp_path, 4, shown.append)
+        scoring.score_and_write(*scored, tmp_path, 4, show=shown.append)
     assert capsys.readouterr().out == "step 4: AP 0.250 on 1 photos\n"
     assert shown == [{"AP": 0.25}]
 
@@ -113,7 +112,7 @@ def model():
 def exports(tmp_path, monkeypatch):
     """The folder of exports, each of which is an empty file here."""
 
-    def export(model, folder):
+    def export(model, folder, **settings):
         path = folder / str(len(list(folder.iterdir())) + 1 if folder.exists() else 1)
         path.mkdir(parents=True)
         (path / "saved_model.pb").touch()
@@ -183,16 +182,13 @@ class Archive:
 
     def write_out(self, path, verbose):
         os.makedirs(path)
-        raise saved_model.tf.errors.ResourceExhaustedError(None, None, self.message.format(path=path))
+        raise saved_model.tf.errors.ResourceExhaustedError(None, None, self.message.replace("{path}", path))
 
 
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        (
-            "{path}/variables/variables.data-00000-of-00001.tempstate1; No space left on device",
-            "No space left",
-        ),
+        ("{{node SaveV2}} {path}/v.tempstate1; No space left on device [Op:SaveV2]", "No space left on dev"),
         ("{path}; Read-only file system", "Read-only file system"),
         ("{path}/variables; Disk quota exceeded", "Disk quota exceeded"),
         ("{path}; Input/output error", "Input/output error"),
@@ -204,11 +200,8 @@ def test_an_export_on_a_disk_that_fails_is_one_line_and_leaves_nothing(
     monkeypatch.setattr(saved_model.keras.export, "ExportArchive", Archive)
     monkeypatch.setattr(Archive, "message", message)
     monkeypatch.setattr(Archive, "add_endpoint", lambda *arguments: None)
-    net = types.SimpleNamespace(get_concrete_function=lambda: None)
-    model = types.SimpleNamespace(
-        preprocessor=types.SimpleNamespace(category_ids=(1,)), detector=lambda: net, variables=[]
-    )
-    make_cluster()
-    with pytest.raises(OSError, match=f"{reason}.*: '{tmp_path}/export/1'"):
+    monkeypatch.setattr(saved_model, "_net_for", lambda model, platform: None)
+    model = types.SimpleNamespace(preprocessor=types.SimpleNamespace(category_ids=(1,)), variables=[])
+    with pytest.raises(OSError, match=f"{reason}.*: '{tmp_path}/export'"):
         saved_model.export(model, tmp_path / "export")
     assert not list((tmp_path / "export").iterdir())

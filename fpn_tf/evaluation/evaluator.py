@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+import signal
 
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
-from fpn_tf import files
+from fpn_tf import files, interrupts
 from fpn_tf.data.loader import Loader
 from fpn_tf.data.pipeline import evaluation_batches
 from fpn_tf.errors import DataError
@@ -67,7 +69,8 @@ def _on_all_scales(step_of, model, dataset, config, cluster):
     for data in scales_of(config):
         loader = Loader(dataset, data)
         scales.append((loader, cluster.distribute(evaluation_batches(loader, data, *sharing))))
-    step = cluster.gathered(functools.partial(step_of, model), scales[0][1].element_spec)
+    spec = scales[0][1].element_spec
+    results_of = _stopping_together(functools.partial(step_of, model), spec, cluster)
 
     def run(on_batch):
         def report(scale, count):
@@ -75,8 +78,8 @@ def _on_all_scales(step_of, model, dataset, config, cluster):
 
         of_scales, losses = [], []
         for number, (loader, batches) in enumerate(scales):
-            with reading_errors(loader), cluster.lost_worker:
-                results = map(step, batches)
+            with reading_errors(loader), cluster.lost_worker, _signals_of(cluster) as caught:
+                results = results_of(batches, caught)
                 on_scale = functools.partial(report, number)
                 of_scales.append(_by_record(results, model, dataset.records, on_scale, losses))
         if not any(of_scales):
@@ -84,6 +87,45 @@ def _on_all_scales(step_of, model, dataset, config, cluster):
         return _merged_by_record(of_scales, model), losses
 
     return run
+
+
+def _signals_of(cluster):
+    """A context that yields the list of signals caught: of several workers alone, which stop together."""
+    return interrupts.noted() if cluster.workers > 1 else contextlib.nullcontext([])
+
+
+def _stopping_together(function, element_spec, cluster):
+    """What computes batch by batch, for workers that all stop after the batch at which one got a signal.
+
+    None waits then for another that has gone. One process alone ends by the signal itself.
+
+    Args:
+        function: one batch -> a tuple of tensors, see `Cluster.gathered`.
+        element_spec: of the distributed batches.
+        cluster: Cluster.
+
+    Returns:
+        A function of batches and the list of `_signals_of` that gives their gathered results one by one.
+        It raises Interrupt.
+    """
+    if cluster.workers == 1:
+        step_alone = cluster.gathered(function, element_spec)
+        return lambda batches, caught: map(step_alone, batches)
+
+    def with_stop(inputs):
+        batch, stop = inputs
+        return function(batch), ops.reshape(stop, (1,))
+
+    step = cluster.gathered(with_stop, (element_spec, tf.TensorSpec([], tf.int32)))
+
+    def results_of(batches, caught):
+        for batch in batches:
+            results, stops = step((batch, np.int32(bool(caught))))
+            if stops.any():
+                raise interrupts.Interrupt(caught[0] if caught else signal.SIGTERM)
+            yield results
+
+    return results_of
 
 
 def none_readable(count, bad):

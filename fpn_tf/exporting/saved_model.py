@@ -113,11 +113,12 @@ def _disk_errors(path):
     try:
         yield
     except tf.errors.OpError as error:
-        reasons = {os.strerror(number): number for number in errno.errorcode}
-        reason = next((text for text in reasons if error.message.rstrip().endswith(text)), None)
-        if reason is None:
+        numbers = {os.strerror(number): number for number in errno.errorcode}
+        reasons = [text for text in numbers if f"; {text}" in error.message]  # behind a file's path
+        if not reasons:
             raise
-        raise OSError(reasons[reason], reason, str(path)) from None
+        reason = max(reasons, key=len)
+        raise OSError(numbers[reason], reason, str(path)) from None
 
 
 def _serve_bytes(model, net, image_bytes, max_pixels):

@@ -29,6 +29,9 @@ def next_version(folder):
 
     Args:
         folder: of the versions; it is made where it is absent.
+
+    Raises:
+        OSError: it cannot be written; the error names the folder, and nothing is left.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,6 +40,10 @@ def next_version(folder):
     try:
         yield version
         version.path = _numbered(version.beside, folder)
+    except OSError as error:
+        if error.filename and pathlib.Path(error.filename).is_relative_to(version.beside):
+            error.filename = os.fspath(folder)  # the other name tells a user nothing
+        raise
     finally:
         shutil.rmtree(version.beside, ignore_errors=True)
 

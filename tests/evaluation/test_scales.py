@@ -1,3 +1,5 @@
+import os
+import signal
 import types
 
 import numpy as np
@@ -5,9 +7,10 @@ import oracles
 import pytest
 from keras import ops
 
-from fpn_tf import build, config
+from fpn_tf import build, config, interrupts
 from fpn_tf.cluster import make_cluster
 from fpn_tf.data.pipeline import open_dataset
+from fpn_tf.evaluation import evaluator
 from fpn_tf.evaluation.evaluator import make_detector, merged
 from fpn_tf.structures import BatchDetections, Detections
 
@@ -77,3 +80,36 @@ def test_detections_of_several_scales_are_merged(folder_config, monkeypatch):
             np.testing.assert_array_equal(a, b)
         assert not np.array_equal(small[index].boxes, large[index].boxes)
         assert not np.array_equal(small[index].scores, large[index].scores)
+
+
+class TwoWorkers:
+    """A Cluster of two workers, as far as one of them sees it; the other one's signal comes at some batch."""
+
+    workers = 2
+
+    def __init__(self, other_stops_at):
+        self.batches, self.other_stops_at = 0, other_stops_at
+
+    def gathered(self, function, element_spec):
+        def step(inputs):
+            self.batches += 1
+            results, stop = function(inputs)
+            return results, np.concatenate([stop, [self.batches == self.other_stops_at]])
+
+        return step
+
+
+@pytest.mark.parametrize(("own", "other", "number"), [(2, None, "SIGHUP"), (None, 3, "SIGTERM")])
+def test_workers_stop_together_after_the_batch_of_a_signal(own, other, number):
+    cluster = TwoWorkers(other)
+
+    def function(batch):
+        if batch == own:
+            os.kill(os.getpid(), signal.SIGHUP)
+        return (batch,)
+
+    results_of = evaluator._stopping_together(function, None, cluster)
+    with pytest.raises(interrupts.Interrupt) as error, evaluator._signals_of(cluster) as caught:
+        list(results_of(iter(range(1, 9)), caught))
+    assert error.value.number.name == number
+    assert cluster.batches == 3

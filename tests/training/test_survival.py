@@ -165,7 +165,7 @@ def test_sigterm_saves_and_the_next_run_goes_on(whole, tmp_path):
         time.sleep(0.005)
     running.terminate()
     status, _, errors = ended(running)
-    assert (status, "SIGTERM at step" in errors) in {(1, True), (0, False)}  # it may have been at the end
+    assert (status, "SIGTERM at step" in errors) in {(143, True), (0, False)}  # it may have been at the end
     status, _, errors = main(*command("train", tmp_path / "run"), overrides=overrides)
     assert status == 0, errors
     assert fingerprints(tmp_path / "run") == fingerprints(model_dir)
@@ -179,7 +179,7 @@ def test_sigterm_of_one_worker_saves_and_stops_all(whole, tmp_path):
         time.sleep(0.05)
     workers[1].terminate()
     done = [ended(worker) for worker in workers]
-    assert [status for status, _, _ in done] == [1, 1], done
+    assert [status for status, _, _ in done] == [143, 143], done
     assert "another worker's signal at step" in done[0][2]
     assert "SIGTERM at step" in done[1][2]
 
