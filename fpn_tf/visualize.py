@@ -114,7 +114,7 @@ def draw_comparison(photo, detections, record, min_score=0.5):
     Args:
         photo: uint8 [H, W, 3].
         detections: `fpn_tf.Detections`.
-        record: the photo's `fpn_tf.data.dataset.Record`.
+        record: the photo's `fpn_tf.data.records.Record`.
         min_score: the lowest score that is drawn.
 
     Returns:
@@ -132,7 +132,7 @@ def draw_segment_comparison(photo, detections, record):
     Args:
         photo: uint8 [H, W, 3].
         detections: `fpn_tf.structures.SegmentDetections`.
-        record: the photo's `fpn_tf.data.dataset.Record`, with segmentations.
+        record: the photo's `fpn_tf.data.records.Record`, with segmentations.
 
     Returns:
         PIL.Image.
@@ -178,7 +178,7 @@ def draw_record(photo, record, class_names):
 
     Args:
         photo: uint8 [H, W, 3].
-        record: its `fpn_tf.data.dataset.Record`; it may have further classes than the model.
+        record: its `fpn_tf.data.records.Record`; it may have further classes than the model.
         class_names: {category id: name}, in the order of classes 1..K.
 
     Returns:
