@@ -194,7 +194,7 @@ main.main(["main.py"])
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    expected = "expected one of model, data, train, eval, name where 'a' stands"
+    expected = "expected one of model, data, train, eval, export, name where 'a' stands"
     assert done.stderr == f"error: a.b: no such key; {expected}\n"
 
 

@@ -89,14 +89,14 @@ def test_metrics_are_printed_before_they_are_written(scored, tmp_path, monkeypat
     monkeypatch.setattr(scoring.evaluator, "write", failing(errno.ENOSPC))
     shown = []
     with pytest.raises(OSError, match="No space left"):
-        scoring.score_and_write(*scored, tmp_path, 4, show=shown.append)
+        scoring.score_and_write(*scored, tmp_path, 4, {}, show=shown.append)
     assert capsys.readouterr().out == "step 4: AP 0.250 on 1 photos\n"
     assert shown == [{"AP": 0.25}]
 
 
 def test_a_folder_that_has_gone_is_not_made_again(scored, tmp_path):
     with pytest.raises(CheckpointError, match="run: has gone while the run used it"):
-        scoring.score_and_write(*scored, tmp_path / "run", 4)
+        scoring.score_and_write(*scored, tmp_path / "run", 4, {})
     assert not list(tmp_path.iterdir())
 
 

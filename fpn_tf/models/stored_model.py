@@ -7,6 +7,7 @@ import keras
 
 from fpn_tf.models.old_calls import model_of_old_archive
 from fpn_tf.models.serialization import part_config
+from fpn_tf.preprocessing import Preprocessor
 
 EXPORTED = ("tf_saved_model",)  # Keras' name of the format that `export` writes
 HDF5 = (".h5", ".hdf5")
@@ -16,7 +17,7 @@ class StoredModel(keras.Model):
     """A model of parts, the attributes `part_names`, which are saved one by one."""
 
     part_names: tuple[str, ...]
-    preprocessor: Any
+    preprocessor: Preprocessor
     _compiled_detector: Any
     is_served = False  # whether it detects on photos alone, and what it gives can be exported
 
