@@ -41,7 +41,7 @@ ALLOWED = {  # room -> rooms it may import from, besides itself
     "targets": {"geometry", "structures"},
     "models": NETS,
     "models/old_calls": {"assemble", "config", "old_files"},  # for one release
-    "models/stored_model": {"exporting"},  # Keras' hook `export`, lazily
+    "models/stored_model": {"exporting", "preprocessing"},  # the first in Keras' hook `export`, lazily
     "old_files": {"config"},
     "assemble": {"catalogue", "config", "geometry", "models", "preprocessing"},
     "checkpoint": PLAIN | {"checkpoint_state", "config", "old_files", "variable_names"},

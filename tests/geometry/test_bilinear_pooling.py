@@ -99,7 +99,7 @@ def test_boxes_that_share_cells_and_their_gradient(sampling, aligned, device, mo
     rng = np.random.default_rng(0)
     feature = tf.constant(rng.normal(size=(1, 3, 4, 256)).astype(np.float32))
     # The slow ways are very slow; it is the CPU's threads that need many boxes to meet.
-    count = (600 if sampling else 60) // (1 if device == "CPU" else 10)
+    count = (600 if sampling else 20) // (1 if device == "CPU" else 10)
     corner = rng.uniform(-4, 8, (1, count, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(0, 12, corner.shape)], axis=-1).astype(np.float32)
     levels = np.full((1, count), 2, np.int32)
