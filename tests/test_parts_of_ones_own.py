@@ -189,7 +189,7 @@ def test_a_checkpoint_that_lacks_a_weight_is_not_written(tiny_config, tmp_path, 
     model = fpn_tf.build(tiny_config)
     other = fpn_tf.build(config_lib.replace(tiny_config, **{"model.kind": "rpn"}))
     save = saving_lib._save_state
-    monkeypatch.setattr(saving_lib, "_save_state", lambda saved, *rest, **stores: save(other, *rest, **stores))
+    monkeypatch.setattr(saving_lib, "_save_state", lambda saved, *a, **stores: save(other, *a, **stores))
     with pytest.raises(CheckpointError, match="did not save every weight"):
         Checkpoints(tmp_path).save(1, lambda folder: write_model(model, folder))
     assert Checkpoints(tmp_path).find() is None

@@ -22,9 +22,6 @@ import sys
 import tempfile
 import time
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the sides share the GPU's memory
-
 import numpy as np
 
 from experiments.benchmarks import versus_torchvision
@@ -38,6 +35,8 @@ PRODUCT_SIDE = 8192
 
 
 def main():
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the sides share the GPU's memory
     arguments = parse()
     if arguments.side:
         serve_cases(arguments)
