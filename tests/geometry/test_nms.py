@@ -27,14 +27,10 @@ def check(kernel, boxes, scores, valid, threshold, limit):
 
 
 def by_small_chunks(*args):
-    return chunked_nms.nms(*args, chunk=7)
-
-
-def rows_in_step(*args):
     return chunked_nms.nms_of_rows(*args, chunk=7)
 
 
-KERNELS = [nms, nms.plain, chunked_nms.nms, by_small_chunks, batched_nms.nms, rows_in_step]
+KERNELS = [nms, nms.plain, chunked_nms.nms, batched_nms.nms, by_small_chunks]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
