@@ -6,9 +6,9 @@
 BCCD holds `annotations/train.json`, `annotations/val.json` (COCO format) and `images/`; R50.npz a
 ResNet-50 in Caffe's convention (BGR, stride in the 1x1) under torchvision's names.
 
-Result of the 200 steps on two CPU cores, 5 s each: AP .578, AP50 .894, AP75 .663 (small .337, medium
-.459, large .675); RBC .566, WBC .743, platelets .425. One run; since then the draw of RoIs has other
-random numbers, and it was not repeated.
+Result of the 200 steps on two CPU cores, 5 s each: AP .563, AP50 .894, AP75 .617 (small .310, medium
+.448, large .662); RBC .558, WBC .730, platelets .402. One run; one of an earlier version, whose RoIs were
+drawn by other random numbers, had AP .578, AP50 .894.
 """
 
 from fpn_tf.config import Config, DataConfig, EvalConfig, ModelConfig, ROIConfig, TrainConfig
