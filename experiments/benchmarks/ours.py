@@ -31,7 +31,7 @@ def settle(model):
 def detection(model, images):
     """A function that detects in images [N, H, W, 3] uint8: () -> arrays (boxes, scores, classes, valid)."""
     threshold = np.asarray(model.score_threshold, np.float32)
-    detector, x = model.detector(), _on_device(_inputs(images) | {"score_threshold": threshold})
+    detector, x = model.detector(), _on_device(_inputs(model, images) | {"score_threshold": threshold})
 
     def detect():
         detections = detector(x)
@@ -46,7 +46,7 @@ def training_step(model, inputs):
     import keras
 
     count = len(inputs["images"])
-    x = _inputs(inputs["images"])
+    x = _inputs(model, inputs["images"])
     y = {
         "boxes": inputs["boxes"],
         "classes": inputs["classes"].astype(np.int32),
@@ -77,6 +77,6 @@ def _on_device(arrays):
     return {name: keras.ops.convert_to_tensor(array) for name, array in arrays.items()}
 
 
-def _inputs(images):
+def _inputs(model, images):
     sizes = np.full((len(images), 2), images.shape[1:3], np.int32)
-    return {"images": images.astype(np.float32), "image_sizes": sizes}  # float, as resizing gives them
+    return {"images": images.astype(model.preprocessor.pixel_dtype), "image_sizes": sizes}
