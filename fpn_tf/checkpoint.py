@@ -30,6 +30,7 @@ from fpn_tf import files, old_files
 from fpn_tf.checkpoint_state import (
     STEP_PREFIX,
     WEIGHTS_FILE,
+    hash_of,
     is_rated_by,
     is_whole,
     seal,
@@ -130,7 +131,7 @@ class Checkpoints:
     def weights_hash(self, step):
         """The hash of what detection uses in the checkpoint of `step`, the best one's too; "" if unknown."""
         states = map(state_of, (self._folder_of(step), self.folder / "best"))
-        return next((s["files"].get(WEIGHTS_FILE, "") for s in states if s.get("step") == step), "")
+        return next((hash_of(s, WEIGHTS_FILE) for s in states if s.get("step") == step), "")
 
     def steps(self):
         """The steps of all checkpoints, damaged ones included, in order."""

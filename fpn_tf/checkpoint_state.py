@@ -33,6 +33,12 @@ def state_of(folder):
     return state if isinstance(state, dict) else {}
 
 
+def hash_of(state, name):
+    """The hash of a file of a checkpoint, by its state; "" where that tells none."""
+    hashes = state.get("files")
+    return hashes.get(name, "") if isinstance(hashes, dict) else ""
+
+
 def is_rated_by(state, scored_by):
     """Whether a checkpoint's state has an AP that compares with one of `scored_by`, see `Checkpoints.rate`.
 

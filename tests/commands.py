@@ -18,6 +18,11 @@ train.warmup_steps=2 train.learning_rate=0.01 eval.batch_size=2 eval.score_thres
 """.split()
 
 
+def command(mode, model_dir):
+    """The flags of a run of COCO's settings, which SMALL and the folder of a data set make one of seconds."""
+    return f"--mode={mode}", "--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}"
+
+
 def start(*arguments, overrides=(), **environment):
     """A running `main.py`."""
     flags = [f"--params_override={o}" for o in overrides]

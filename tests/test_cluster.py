@@ -10,7 +10,7 @@ import time
 
 import pytest
 import tensorflow as tf
-from commands import SMALL, cluster_texts, ended, start, start_workers
+from commands import SMALL, cluster_texts, command, ended, start, start_workers
 from conftest import folder_overrides, make_coco_folder
 
 from fpn_tf import cluster, meeting
@@ -150,10 +150,6 @@ def test_texts_of_any_length_reach_all():
 
 
 # Processes -----------------------------------------------------------------------------------------------
-
-
-def command(mode, model_dir):
-    return f"--mode={mode}", "--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}"
 
 
 @pytest.fixture

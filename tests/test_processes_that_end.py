@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from commands import ROOT, SMALL, ended, main, start
+from commands import ROOT, SMALL, command, ended, main, start
 from conftest import folder_overrides, make_coco_folder
 
 from fpn_tf.checkpoint import Checkpoints
@@ -29,10 +29,6 @@ def finished(tmp_path_factory):
     status, _, errors = main(*command("train_and_eval", folder / "run"), overrides=overrides)
     assert status == 0, errors
     return overrides, folder / "run"
-
-
-def command(mode, model_dir):
-    return f"--mode={mode}", "--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}"
 
 
 def lines_of(errors):

@@ -15,7 +15,8 @@ from fpn_tf.config.edit import (
     value_given,
 )
 from fpn_tf.config.network import PIXELS, ModelConfig, ROIConfig, RPNConfig, SegmentConfig, check
-from fpn_tf.config.run import PARTS, SCORERS, Config, DataConfig, EvalConfig, ExportConfig, TrainConfig
+from fpn_tf.config.run import PARTS, Config, DataConfig, TrainConfig
+from fpn_tf.config.use import SCORERS, EvalConfig, ExportConfig
 from fpn_tf.errors import ConfigError
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The configuration of a run, data to evaluation: every key with its default, unit and bounds.
+"""The configuration of a run, data and training: every key with its default, unit and bounds.
 
 Values that follow from others are properties, so that an override reaches everything that
 depends on it.
@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from fpn_tf.config.network import ModelConfig, check, check_numbers, expand_home
+from fpn_tf.config.use import EvalConfig, ExportConfig
 
 RESIZES = ("detectron2", "torchvision", "detectron")
 FORMATS = ("auto", "coco", "yolo", "voc", "csv")  # of folders of photos and annotations
-PLATFORMS = ("any", "cpu")  # that a SavedModel may be made for
 PARTS = ("backbone", "neck", "rpn", "box_head")  # of a model
-SCORERS = ("pycocotools", "hotcoco")  # the default first
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -263,79 +262,6 @@ class TrainConfig:
             self.keep_every % self.checkpoint_every == 0,
             f"train.keep_every={self.keep_every}: expected a multiple of "
             f"train.checkpoint_every = {self.checkpoint_every}",
-        )
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """Detection at test time.
-
-    Args:
-        batch_size: images at a time, at least 1.
-        score_threshold: a detection's score must be above it, 0..1.
-        nms_threshold: IoU above which the worse of two boxes of a class is dropped, 0..1.
-        max_detections: per image, at least 1; above 100 also AP_at_N and ARN are measured, as COCO's
-            AP counts the best 100 of a class in a photo.
-        short_sides: pixels, positive; an image pyramid: detect at each, merge; (): data.short_side.
-        annotations: official COCO JSON to score against, in place of the data set's own ground truth.
-        pictures: drawn after an evaluation, 0 or more.
-        scorer: the library that scores: pycocotools, or hotcoco: the same numbers in less time
-            (`pip install hotcoco`).
-
-    Example:
-
-    >>> fpn_tf.EvalConfig(max_detections=300).score_threshold
-    0.05
-    """
-
-    batch_size: int = 1
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.5
-    max_detections: int = 100
-    short_sides: tuple[int, ...] = ()
-    annotations: str = ""
-    pictures: int = 8
-    scorer: str = SCORERS[0]
-
-    def __post_init__(self) -> None:
-        expand_home(self, "annotations")
-
-    def validate(self) -> None:
-        check_numbers(self, "eval", "batch_size max_detections", 1)
-        check_numbers(self, "eval", "score_threshold nms_threshold", 0, 1)
-        check_numbers(self, "eval", "pictures", 0)
-        check(self.scorer in SCORERS, f"eval.scorer={self.scorer}: expected {' or '.join(SCORERS)}")
-        check(
-            all(side >= 1 for side in self.short_sides),
-            f"eval.short_sides={self.short_sides}: expected positive sizes",
-        )
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """The SavedModel that is exported.
-
-    Args:
-        platform: any, or cpu: convolutions by the algorithm that is fastest on a CPU, for TensorFlow 2.18
-            or newer.
-        max_pixels: of a photo's file, at least 1; one of more is answered with an error, undecoded.
-        server_files: write models.config and batching_parameters.txt for TF Serving as well.
-
-    Example:
-
-    >>> fpn_tf.ExportConfig(platform="cpu").max_pixels
-    89478485
-    """
-
-    platform: str = "any"
-    max_pixels: int = 2**28 // 3  # of a gigabyte in float32; above it Pillow warns, too
-    server_files: bool = False
-
-    def validate(self) -> None:
-        check_numbers(self, "export", "max_pixels", 1)
-        check(
-            self.platform in PLATFORMS,
-            f"export.platform={self.platform}: expected one of {', '.join(PLATFORMS)}",
         )
 
 

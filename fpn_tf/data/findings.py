@@ -9,6 +9,7 @@ from absl import logging
 
 from fpn_tf.data import box_readings
 from fpn_tf.data.categories import folded
+from fpn_tf.data.hashes import mixed
 
 SHOWN = 3  # offenders of a finding that are named
 TOLERANCE = 1.0  # pixels by which a box may reach outside its photo unremarked
@@ -16,7 +17,6 @@ MANY = 10  # boxes: of fewer, what all of them have in common says nothing
 BLOCK = 2**15  # boxes that are looked at at a time
 LOOKED_UP = 200_000  # photos whose files are looked up; of more, links to one file are not noticed
 AREA_SLACK = 1.05  # by which an annotated area may be larger than its box
-HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 by the golden ratio
 
 
 class Finding(NamedTuple):
@@ -170,8 +170,7 @@ def _repeats(keys):
     """Which rows of float64 [N, M] equal one before them: bool [N]."""
     hashes = np.zeros(len(keys), np.uint64)
     for column in keys.T:  # as bits, 0 without a sign
-        hashes = (hashes ^ (column + 0.0).view(np.uint64)) * HASH_FACTOR
-        hashes ^= hashes >> np.uint64(29)
+        hashes = mixed(hashes ^ (column + 0.0).view(np.uint64))
     in_order = np.sort(hashes)
     rows = np.flatnonzero(np.isin(hashes, in_order[1:][in_order[1:] == in_order[:-1]]))
     seen, repeats = set(), np.zeros(len(keys), bool)

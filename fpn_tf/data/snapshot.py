@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fpn_tf.data.digest import annotations_digest
+from fpn_tf.data.hashes import mixed
 from fpn_tf.data.records import in_columns
 from fpn_tf.errors import PhotoError
 
@@ -61,7 +62,7 @@ def snapshot_of(dataset, has_segments=False):
     with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
         chunks = [names[i : i + 1000] for i in range(0, len(names), 1000)]
         stamps = np.asarray([s for part in pool.map(_stamps, chunks) for s in part], np.int64).reshape(-1, 2)
-        sample = np.argsort(_mixed(image_ids.astype(np.uint64)), kind="stable")[:SAMPLE]
+        sample = np.argsort(mixed(image_ids.astype(np.uint64)), kind="stable")[:SAMPLE]
         contents = list(pool.map(lambda index: _content(dataset, int(index)), sample))
     return Snapshot(
         digest=annotations_digest(dataclasses.replace(dataset, records=records)),
@@ -141,10 +142,10 @@ def _annotation_hashes(dataset, records, has_segments):
     """Hashes [N] of all that is trained on of each photo of a Dataset, which `records` are in columns."""
     sizes = records.sizes.astype("<u8")
     sums = _sums_by_photo(records.boxes, records.classes, records.counts)
-    hashes = _mixed(sizes[:, 0] ^ _mixed(sizes[:, 1] ^ _mixed(sums)))
+    hashes = mixed(sizes[:, 0] ^ mixed(sizes[:, 1] ^ mixed(sums)))
     if has_segments or dataset.has_proposals or dataset.truth_fields:
         further = [_hash(_further(record, has_segments)) for record in dataset.records]
-        hashes = _mixed(hashes ^ np.asarray(further, "<u8"))
+        hashes = mixed(hashes ^ np.asarray(further, "<u8"))
     return hashes
 
 
@@ -156,18 +157,10 @@ def _sums_by_photo(boxes, classes, counts):
     ends = np.cumsum(counts)
     places = np.arange(len(boxes)) - np.repeat(ends - counts, counts)
     corners = np.ascontiguousarray(boxes, "<f4").view("<u8").reshape(-1, 2)
-    hashes = _mixed(places.astype(np.uint64) ^ _mixed(classes.astype(np.uint64)))
-    hashes = _mixed(corners[:, 1] ^ _mixed(corners[:, 0] ^ hashes))
+    hashes = mixed(places.astype(np.uint64) ^ mixed(classes.astype(np.uint64)))
+    hashes = mixed(corners[:, 1] ^ mixed(corners[:, 0] ^ hashes))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
     return sums[ends] - sums[ends - counts]
-
-
-def _mixed(values):
-    """A one-to-one function of uint64 arrays that makes near numbers far ones (splitmix64)."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def _further(record, has_segments):

@@ -124,7 +124,7 @@ def _disk_errors(path):
 def _serve_bytes(model, net, image_bytes, max_pixels):
     """Photo by photo: their sizes differ, and a photo's result must not depend on the others."""
     limit = model.max_detections
-    outputs = {
+    signature = {
         "detection_boxes": tf.TensorSpec([limit, 4], tf.float32),
         "detection_scores": tf.TensorSpec([limit], tf.float32),
         "detection_classes": tf.TensorSpec([limit], tf.int32),
@@ -146,7 +146,6 @@ def _serve_bytes(model, net, image_bytes, max_pixels):
 
         return tf.cond(error == "", detections, nothing) | {"error": error}
 
-    signature = outputs | {"error": tf.TensorSpec([], tf.string)}
     return tf.map_fn(detect, image_bytes, fn_output_signature=signature)
 
 

@@ -14,7 +14,7 @@ MAX_LOG_SCALE = math.log(1000 / 16)
 
 def box_area(boxes):
     """Areas of `boxes` [..., 4] -> [...], in square pixels; negative sides count as zero."""
-    x1, y1, x2, y2 = ops.unstack(boxes, 4, axis=-1)
+    x1, y1, x2, y2 = ops.unstack(ops.convert_to_tensor(boxes), 4, axis=-1)
     return ops.maximum(x2 - x1, 0) * ops.maximum(y2 - y1, 0)
 
 

@@ -75,15 +75,19 @@ def test_a_run_of_this_process_counts_as_any_other(tmp_path):
 
 
 def test_workers_other_than_the_chief_share_it(tmp_path):
-    with held(tmp_path), held(tmp_path, is_chief=False):
-        pass
+    with held(tmp_path):
+        with held(tmp_path, is_chief=False):
+            pass
+        assert json.loads((tmp_path / LOCK_FILE).read_text())["process"] == os.getpid()
+    with held(tmp_path, is_chief=False):
+        assert not list(tmp_path.iterdir())
 
 
 def test_other_folders_are_free(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     with held(tmp_path / "a"), held(tmp_path / "b"):
-        pass
+        assert all((tmp_path / name / LOCK_FILE).exists() for name in ("a", "b"))
 
 
 def test_another_machine_that_gives_no_sign_of_life_is_waited_for(tmp_path, monkeypatch, caplog):

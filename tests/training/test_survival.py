@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from commands import SMALL, ended, main, start, start_slurm_tasks, start_workers
+from commands import SMALL, command, ended, main, start, start_slurm_tasks, start_workers
 from conftest import folder_overrides, make_coco_folder
 
 from fpn_tf.checkpoint import Checkpoints
@@ -39,10 +39,6 @@ def whole(tmp_path_factory):
     status, _, errors = main(*command("train", folder / "whole"), overrides=overrides)
     assert status == 0, errors
     return overrides, folder / "whole"
-
-
-def command(mode, model_dir):
-    return f"--mode={mode}", "--experiment=coco_r50_fpn_1x", f"--model_dir={model_dir}"
 
 
 def fingerprints(model_dir):
