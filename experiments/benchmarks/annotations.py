@@ -128,13 +128,8 @@ def annotation_entries(random, sizes, count, corners):
     for first in range(0, count, BLOCK):
         n = min(BLOCK, count - first)
         images, categories = random.integers(len(sizes), size=n), random.integers(1, CLASSES + 1, size=n)
-        places = random.random((n, 4)) * np.tile(sizes[images][:, ::-1], 2) * [0.6, 0.6, 0.4, 0.4] + [
-            0,
-            0,
-            1,
-            1,
-        ]
-        places = np.round(places, 2)
+        limits = np.tile(sizes[images][:, ::-1], 2) * [0.6, 0.6, 0.4, 0.4]
+        places = np.round(random.random((n, 4)) * limits + [0, 0, 1, 1], 2)
         polygons = np.round(places[:, None, :2] + random.random((n, corners, 2)) * places[:, None, 2:], 2)
         crowds = random.random(n) < 0.01
         rows = zip(images.tolist(), categories.tolist(), places.tolist(), polygons.tolist(), crowds.tolist())

@@ -25,7 +25,7 @@ import time
 import numpy as np
 
 from experiments.benchmarks import versus_torchvision
-from experiments.benchmarks.turns import answer, make_inputs, program, reply, tell
+from experiments.benchmarks.turns import answer, make_inputs, program, reply, seconds_in_turns, tell
 
 CASES = "detection:1,8,32;training:2,8,16"
 PRECISIONS = "tf32,bfloat16"
@@ -65,7 +65,7 @@ def parse(argv=None):
 
 
 def cases_of(text, precisions):
-    """ "detection:1,8" and "tf32,bfloat16" -> [{"task", "batch_size", "precision"}], of one task together."""
+    """As `--cases` and `--precisions`: [{"task", "batch_size", "precision"}], those of a task together."""
     tasks = [part.split(":") for part in text.split(";")]
     return [
         {"task": task, "batch_size": int(batch_size), "precision": precision}
@@ -130,17 +130,11 @@ def check_exactness(arguments, workers):
 
 def measured(workers, case, rounds):
     """The figures of a case: {..., "seconds": {side: [of every round]}}."""
-    figures = {**case, "seconds": {side: [] for side in workers}}
+    figures = dict(case)
     for side, worker in workers.items():
         answers = prepare(worker, side, case)
         figures |= {f"{side}_{name}": value for name, value in answers.items()}
-    sides = list(workers)
-    for number in range(rounds):
-        first = number % len(sides)
-        for side in sides[first:] + sides[:first]:
-            tell(workers[side], "go")
-            figures["seconds"][side].append(answer(workers[side], side)["s"])
-    return figures
+    return figures | {"seconds": seconds_in_turns(workers, rounds)}
 
 
 def line_of(figures):

@@ -45,23 +45,29 @@ def take_turns(commands, rounds):
     Returns:
         Times.
     """
-    seconds, peak_mb = {side: [] for side in commands}, {}
+    peak_mb = {}
     with contextlib.ExitStack() as stack:
         workers = {}
         for side, command in commands.items():
             workers[side] = stack.enter_context(program(command))
             print(f"{side}: first call after {answer(workers[side], side)['start_s']:.1f} s", flush=True)
-        sides = list(commands)
-        for number in range(rounds):
-            first = number % len(sides)
-            for side in sides[first:] + sides[:first]:
-                tell(workers[side], "go")
-                seconds[side].append(answer(workers[side], side)["s"])
+        seconds = seconds_in_turns(workers, rounds)
         for side, worker in workers.items():
             tell(worker, "end")
             peak_mb[side] = answer(worker, side)["peak_mb"]
             worker.wait()
     return Times(seconds, peak_mb)
+
+
+def seconds_in_turns(workers, rounds):
+    """{side: [seconds of every round]} of running sides, {side: program}; another begins every round."""
+    seconds, sides = {side: [] for side in workers}, list(workers)
+    for number in range(rounds):
+        first = number % len(sides)
+        for side in sides[first:] + sides[:first]:
+            tell(workers[side], "go")
+            seconds[side].append(answer(workers[side], side)["s"])
+    return seconds
 
 
 def print_times(times, side, others):
